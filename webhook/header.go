@@ -1,0 +1,223 @@
+package webhook
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Header is one Kafka record header. It has the shape of kgo.RecordHeader.
+type Header struct {
+	Key   string
+	Value []byte
+}
+
+// RecordVersion is the value of header "v" of the records that this package
+// writes; another version is refused.
+const RecordVersion = "1"
+
+// The header keys of a delivery record, readable with kcat.
+const (
+	hdrVersion     = "v"
+	hdrDelivery    = "delivery"
+	hdrRun         = "run"
+	hdrN           = "n"
+	hdrStep        = "step"
+	hdrDeferrals   = "deferrals"
+	hdrOrigin      = "origin"
+	hdrEventID     = "event_id"
+	hdrEventSource = "event_source"
+	hdrEventType   = "event_type"
+	hdrTenant      = "tenant"
+	hdrContract    = "contract"
+	hdrContentType = "content_type"
+	hdrNotBefore   = "not_before"
+	hdrBegunAt     = "begun_at"
+	hdrMatchedAt   = "matched_at"
+	hdrBodyID      = "body_id"
+	hdrSource      = "source"
+	hdrRegistry    = "registry"
+	hdrTraceparent = "traceparent"
+	hdrTracestate  = "tracestate"
+)
+
+// HeaderReason is the header of a dead delivery that says why it died, and
+// HeaderStatus the last HTTP status, if there was one.
+const (
+	HeaderReason = "reason"
+	HeaderStatus = "status"
+)
+
+// AppendHeaders appends the delivery's headers to dst. Times are Unix
+// milliseconds in decimal; empty strings and zero times are left out.
+func (d *Delivery) AppendHeaders(dst []Header) []Header {
+	str := func(key, value string) {
+		if value != "" {
+			dst = append(dst, Header{key, []byte(value)})
+		}
+	}
+	num := func(key string, value int64) {
+		dst = append(dst, Header{key, strconv.AppendInt(nil, value, 10)})
+	}
+	at := func(key string, t time.Time) {
+		if !t.IsZero() {
+			num(key, t.UnixMilli())
+		}
+	}
+	str(hdrVersion, RecordVersion)
+	str(hdrDelivery, d.ID)
+	num(hdrRun, d.Run)
+	num(hdrN, int64(d.N))
+	num(hdrStep, int64(d.Step))
+	num(hdrDeferrals, int64(d.Deferrals))
+	str(hdrOrigin, string(d.Origin))
+	str(hdrEventID, d.EventID)
+	str(hdrEventSource, d.EventSource)
+	str(hdrEventType, d.EventType)
+	str(hdrTenant, d.Tenant)
+	str(hdrContract, d.Contract)
+	str(hdrContentType, d.ContentType)
+	at(hdrNotBefore, d.NotBefore)
+	at(hdrBegunAt, d.BegunAt)
+	at(hdrMatchedAt, d.MatchedAt)
+	dst = append(dst, Header{hdrBodyID, hex.AppendEncode(nil, d.BodyID[:])})
+	str(hdrSource, d.Source.String())
+	str(hdrRegistry, d.Registry.String())
+	str(hdrTraceparent, d.Traceparent)
+	str(hdrTracestate, d.Tracestate)
+	return dst
+}
+
+// MalformedError says which header of a record is missing or unreadable.
+type MalformedError struct {
+	Header string // the header's key
+	Detail string // what is wrong with it and what would be right
+}
+
+func (e *MalformedError) Error() string {
+	return fmt.Sprintf("reading delivery record: header %q: %s", e.Header, e.Detail)
+}
+
+// DecodeDelivery reads a delivery from a record's key, value and headers.
+// Unknown headers are ignored; of a repeated one the first counts. The body
+// isn't copied. The error is a [*MalformedError].
+func DecodeDelivery[H ~struct {
+	Key   string
+	Value []byte
+}](key, value []byte, headers []H) (*Delivery, error) {
+	d := &Delivery{EndpointID: string(key), Body: value}
+	var version string
+	var err error
+	fail := func(key, format string, args ...any) {
+		if err == nil {
+			err = &MalformedError{key, fmt.Sprintf(format, args...)}
+		}
+	}
+	num := func(h Header, bits int) int64 {
+		n, perr := strconv.ParseInt(string(h.Value), 10, bits)
+		if perr != nil || n < 0 {
+			fail(h.Key, "%.40q is not a decimal number of 0 or more", h.Value)
+		}
+		return n
+	}
+	at := func(h Header) time.Time { return time.UnixMilli(num(h, 64)) }
+	seen := make(map[string]struct{}, 24)
+	for i := range headers {
+		h := Header(headers[i])
+		if _, dup := seen[h.Key]; dup {
+			continue
+		}
+		seen[h.Key] = struct{}{}
+		switch h.Key {
+		case hdrVersion:
+			version = string(h.Value)
+		case hdrDelivery:
+			d.ID = string(h.Value)
+		case hdrRun:
+			d.Run = num(h, 64)
+		case hdrN:
+			d.N = int(num(h, 32))
+		case hdrStep:
+			d.Step = int(num(h, 32))
+		case hdrDeferrals:
+			d.Deferrals = int(num(h, 32))
+		case hdrOrigin:
+			d.Origin = Origin(h.Value)
+		case hdrEventID:
+			d.EventID = string(h.Value)
+		case hdrEventSource:
+			d.EventSource = string(h.Value)
+		case hdrEventType:
+			d.EventType = string(h.Value)
+		case hdrTenant:
+			d.Tenant = string(h.Value)
+		case hdrContract:
+			d.Contract = string(h.Value)
+		case hdrContentType:
+			d.ContentType = string(h.Value)
+		case hdrNotBefore:
+			d.NotBefore = at(h)
+		case hdrBegunAt:
+			d.BegunAt = at(h)
+		case hdrMatchedAt:
+			d.MatchedAt = at(h)
+		case hdrBodyID:
+			if n, herr := hex.Decode(d.BodyID[:], clip(h.Value, 32)); herr != nil || n != 16 || len(h.Value) != 32 {
+				fail(h.Key, "want 32 hex digits")
+			}
+		case hdrSource:
+			p, perr := ParsePosition(string(h.Value))
+			if perr != nil {
+				fail(h.Key, "%v", perr)
+			}
+			d.Source = p
+		case hdrRegistry:
+			v, ok := parseRegistryVersion(h.Value)
+			if !ok {
+				fail(h.Key, "%.80q: want 32 hex digits, a slash and an offset", h.Value)
+			}
+			d.Registry = v
+		case hdrTraceparent:
+			d.Traceparent = string(h.Value)
+		case hdrTracestate:
+			d.Tracestate = string(h.Value)
+		}
+	}
+	switch {
+	case version != RecordVersion:
+		return nil, &MalformedError{hdrVersion, fmt.Sprintf("record version %.20q is not %q", version, RecordVersion)}
+	case d.ID == "":
+		return nil, &MalformedError{hdrDelivery, "missing"}
+	case d.EndpointID == "":
+		return nil, &MalformedError{"key", "the record key, the endpoint's ID, is empty"}
+	case d.BegunAt.IsZero():
+		fail(hdrBegunAt, "missing")
+	case d.MatchedAt.IsZero():
+		fail(hdrMatchedAt, "missing")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+func clip(b []byte, n int) []byte { return b[:min(len(b), n)] }
+
+func parseRegistryVersion(b []byte) (v RegistryVersion, ok bool) {
+	id, off, found := bytes.Cut(b, []byte{'/'})
+	if !found || len(id) != 32 {
+		return v, false
+	}
+	if _, err := hex.Decode(v.TopicID[:], id); err != nil {
+		return v, false
+	}
+	n, err := strconv.ParseInt(string(off), 10, 64)
+	if err != nil || n < 0 || strings.HasPrefix(string(off), "+") {
+		return v, false
+	}
+	v.Offset = n
+	return v, true
+}
