@@ -221,3 +221,38 @@ func parseRegistryVersion(b []byte) (v RegistryVersion, ok bool) {
 	v.Offset = n
 	return v, true
 }
+
+// RecordIdentity reads just the identity from a delivery record's headers; ok
+// is false where [DecodeDelivery] would fail on them too.
+func RecordIdentity[H ~struct {
+	Key   string
+	Value []byte
+}](headers []H) (id Identity, ok bool) {
+	var d Delivery
+	for i := len(headers) - 1; i >= 0; i-- { // backwards, so that of a repeated header the first counts
+		h := Header(headers[i])
+		var n int64
+		var err error
+		switch h.Key {
+		case hdrDelivery:
+			d.ID = string(h.Value)
+			continue
+		case hdrRun, hdrN, hdrDeferrals:
+			n, err = strconv.ParseInt(string(h.Value), 10, 64)
+		default:
+			continue
+		}
+		if err != nil {
+			return id, false
+		}
+		switch h.Key {
+		case hdrRun:
+			d.Run = n
+		case hdrN:
+			d.N = int(n)
+		case hdrDeferrals:
+			d.Deferrals = int(n)
+		}
+	}
+	return d.Identity(), d.ID != ""
+}

@@ -1,0 +1,123 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"posthorn/consumer/watermark"
+)
+
+func (s *Stage) commitLoop(ctx context.Context) {
+	tick := time.NewTicker(commitEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		s.mu.Lock()
+		ls := make([]*Lease, 0, len(s.leases))
+		for p, l := range s.leases {
+			if s.halted[p] == nil {
+				ls = append(ls, l)
+			}
+		}
+		s.mu.Unlock()
+		s.commit(ctx, ls, false)
+	}
+}
+
+// planned is one partition's part of a commit.
+type planned struct {
+	lease    *Lease
+	at       int64
+	metadata string
+	changes  int64
+}
+
+// commit writes the watermarks of leases that changed, each with its finished
+// runs. When none changed for a second, all are written again: the answer is
+// the zombie guard's proof of membership. It returns when the broker answered.
+func (s *Stage) commit(ctx context.Context, ls []*Lease, final bool) {
+	s.commitMu.Lock()
+	defer s.commitMu.Unlock()
+	begun := time.Now()
+	idle := begun.Sub(s.lastCommit()) >= idleCommit
+	plan := make(map[partition]planned, len(ls))
+	for _, l := range ls {
+		changes := l.changes.Load() // before the snapshot: what finishes between counts as uncommitted
+		if !idle && changes == l.committed.Load() {
+			continue
+		}
+		snap := l.tracker.Snapshot(watermark.RunsLimit)
+		if s.cfg.DedupWindow > 0 || len(snap.Finished) > 0 {
+			s.cfg.Observer.Holes(snap.Full, snap.LeftOut)
+		}
+		if snap.Full > crowdedAt && !final {
+			s.cfg.Handler.Crowded(l, snap.Full)
+		}
+		back := max(snap.Watermark-l.readFrom.Load(), 0)
+		if s.cfg.DedupWindow == 0 {
+			back = 0
+		}
+		plan[partition{l.Topic, l.Partition}] = planned{l, snap.Watermark, watermark.EncodeMetadata(snap, back), changes}
+	}
+	if len(plan) == 0 {
+		return
+	}
+	offsets := make(map[string]map[int32]kgo.EpochOffset)
+	for p, c := range plan {
+		if offsets[p.topic] == nil {
+			offsets[p.topic] = make(map[int32]kgo.EpochOffset)
+		}
+		offsets[p.topic][p.id] = kgo.EpochOffset{Epoch: -1, Offset: c.at}
+	}
+	ctx = kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error {
+		for i := range req.Topics {
+			t := &req.Topics[i]
+			for j := range t.Partitions {
+				// A new pointer each: by default all share the one to the
+				// member's ID.
+				m := plan[partition{t.Topic, t.Partitions[j].Partition}].metadata
+				t.Partitions[j].Metadata = &m
+			}
+		}
+		return nil
+	})
+	s.client.CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
+		s.committed(plan, resp, err, begun)
+	})
+}
+
+// committed takes the answer in. Only an answer without a fencing error renews
+// the proof of membership, as of the time that the request was begun.
+func (s *Stage) committed(plan map[partition]planned, resp *kmsg.OffsetCommitResponse, err error, begun time.Time) {
+	if err == nil && resp != nil {
+		for _, t := range resp.Topics {
+			for _, p := range t.Partitions {
+				if e := kerr.ErrorForCode(p.ErrorCode); e != nil {
+					err = errors.Join(err, e)
+					continue
+				}
+				if c, ok := plan[partition{t.Topic, p.Partition}]; ok {
+					c.lease.committed.Store(c.changes)
+				}
+			}
+		}
+	}
+	if err != nil {
+		if !errors.Is(err, context.Canceled) {
+			s.cfg.Observer.CommitFailed(err)
+			s.log.Warn("committing", "stage", s.cfg.Name, "error", err)
+		}
+		return
+	}
+	s.answered(begun)
+	s.cfg.Observer.Committed(time.Since(begun), len(plan))
+}

@@ -1,0 +1,395 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"posthorn/consumer/watermark"
+	"posthorn/webhook"
+)
+
+const (
+	commitEvery = 100 * time.Millisecond
+	// idleCommit repeats a commit on an idle member: its answer is the proof
+	// of membership that the zombie guard asks for.
+	idleCommit = time.Second
+	// zombieAfter is how long a member may act on its last answered commit.
+	zombieAfter = 5 * time.Second
+	lateCommit  = time.Second
+	// uncommittedLimit bounds the repeats of a crash while commits are late.
+	uncommittedLimit = 1000
+	restartAfter     = time.Second
+	// releaseWithin bounds how long a handover waits for what is in flight: it
+	// must not wait for the sickest endpoint.
+	releaseWithin = 2 * time.Second
+	// crowdedAt is the fill of the commit metadata from which the handler is
+	// asked to give up the work that keeps holes open.
+	crowdedAt = 0.5
+)
+
+// Handler does a stage's work.
+type Handler interface {
+	// Take gets new work of one lease, in offset order, in the goroutine that
+	// polls; rebalances wait for it, so it only hands over. The slice is the
+	// handler's.
+	Take(l *Lease, work []*Work)
+	// Crowded asks to give up unstarted work of a lease (by putting it back
+	// elsewhere) because its commit metadata is that full (1 = the limit).
+	Crowded(l *Lease, full float64)
+	// Release ends leases: unstarted work is dropped without Done, what is in
+	// flight is waited for until ctx ends and then cut. It returns when
+	// nothing of the leases runs any more.
+	Release(ctx context.Context, ls []*Lease)
+	// Drain finishes what is in flight, at most until ctx ends, and starts
+	// nothing new. It is the first step of a shutdown.
+	Drain(ctx context.Context)
+	// Room blocks while the handler holds as much as it may; it is asked
+	// before each poll.
+	Room(ctx context.Context) error
+}
+
+// Observer is told what the stage sees, for metrics. Methods must not block.
+type Observer interface {
+	Assigned(partitions int)
+	Repeat(topic string)
+	Committed(took time.Duration, leases int)
+	CommitFailed(err error)
+	Holes(full float64, leftOut int64)
+	Failed(topic string, partition int32)
+	Lost(topic string, partition int32, records int64)
+}
+
+// Config of a [Stage].
+type Config struct {
+	// Name is the stage's, for logs and metrics.
+	Name string
+	// Group is the consumer group.
+	Group string
+	// Topics to read; with Regex each is a regular expression.
+	Topics []string
+	Regex  bool
+	// Client options: seed brokers, TLS, SASL, dialer.
+	Client []kgo.Opt
+	// DedupWindow switches the dropping of repeats on: records are known again
+	// for that window of the partition's timestamps and for 10,000 records.
+	DedupWindow time.Duration
+	// PollRecords bounds the records of one poll; 0 means 2,000.
+	PollRecords int
+	// DrainWithin bounds a shutdown's wait for what is in flight.
+	DrainWithin time.Duration
+	// AcceptLoss goes on where a committed offset has fallen out of the log.
+	AcceptLoss bool
+	// RefuseForeign halts a partition whose commit isn't ours: someone reset
+	// the group by hand. Otherwise such a commit has no holes.
+	RefuseForeign bool
+	Handler       Handler
+	Observer      Observer
+	Log           *slog.Logger
+}
+
+// Validate reports what is missing.
+func (c *Config) Validate() error {
+	var errs []error
+	need := func(ok bool, what string) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("stage %q: %s is required", c.Name, what))
+		}
+	}
+	need(c.Name != "", "Name")
+	need(c.Group != "", "Group")
+	need(len(c.Topics) > 0, "Topics")
+	need(c.Handler != nil, "Handler")
+	need(c.Observer != nil, "Observer")
+	need(c.Log != nil, "Log")
+	need(c.DrainWithin > 0, "DrainWithin")
+	return errors.Join(errs...)
+}
+
+// dedupLeast is the least number of records whose repeats are known.
+const dedupLeast = 10_000
+
+// Stage runs one consumer group member.
+type Stage struct {
+	cfg    Config
+	log    *slog.Logger
+	client *kgo.Client
+	adm    *kadm.Client
+	wakeCh chan struct{}
+
+	mu      sync.Mutex
+	leases  map[partition]*Lease
+	fetched map[partition]commit // read by OnOffsetsFetched, used by the takeover
+	halted  map[partition]error  // partitions that need a person
+
+	commitMu   sync.Mutex   // one commit at a time; held before mu, never after
+	answeredAt atomic.Int64 // Unix nanoseconds of the last commit that was answered well
+}
+
+type partition struct {
+	topic string
+	id    int32
+}
+
+func (s *Stage) lastCommit() time.Time { return time.Unix(0, s.answeredAt.Load()) }
+func (s *Stage) answered(at time.Time) { s.answeredAt.Store(at.UnixNano()) }
+
+// NewStage makes a member of the group; it joins with [Stage.Run].
+func NewStage(cfg Config) (*Stage, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.PollRecords == 0 {
+		cfg.PollRecords = 2000
+	}
+	return &Stage{
+		cfg: cfg, log: cfg.Log, wakeCh: make(chan struct{}, 1),
+		leases: make(map[partition]*Lease), fetched: make(map[partition]commit), halted: make(map[partition]error),
+	}, nil
+}
+
+func (s *Stage) options() []kgo.Opt {
+	opts := append([]kgo.Opt{}, s.cfg.Client...)
+	if s.cfg.Regex {
+		opts = append(opts, kgo.ConsumeRegex())
+	}
+	return append(opts,
+		kgo.ConsumerGroup(s.cfg.Group),
+		kgo.ConsumeTopics(s.cfg.Topics...),
+		kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.BlockRebalanceOnPoll(),
+		kgo.DisableAutoCommit(),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.FetchMaxWait(250*time.Millisecond),
+		kgo.MaxDecompressBatchBytes(64<<20),
+		kgo.HeartbeatInterval(time.Second),
+		kgo.SessionTimeout(10*time.Second),
+		kgo.RebalanceTimeout(20*time.Second),
+		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // what the log lost is told, never skipped over
+		kgo.OnOffsetsFetched(s.offsetsFetched),
+		kgo.AdjustFetchOffsetsFn(s.takeOver),
+		kgo.OnPartitionsRevoked(s.revoked),
+		kgo.OnPartitionsLost(s.lost),
+	)
+}
+
+// Run joins the group and works until ctx ends; then it stops reading, drains,
+// commits and leaves. The error is nil after an orderly stop.
+func (s *Stage) Run(ctx context.Context) error {
+	client, err := kgo.NewClient(s.options()...)
+	if err != nil {
+		return fmt.Errorf("starting stage %s: %w", s.cfg.Name, err)
+	}
+	s.client, s.adm = client, kadm.NewClient(client)
+	s.answered(time.Now())
+
+	committing, stopCommitting := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	wg.Go(func() { s.commitLoop(committing) })
+
+	err = s.pollLoop(ctx)
+
+	// Commits go on while the handler drains, so that what finishes counts.
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainWithin)
+	s.cfg.Handler.Drain(drain)
+	cancel()
+	stopCommitting()
+	wg.Wait()
+	// Leaving revokes everything: the last commit happens there.
+	client.CloseAllowingRebalance()
+	return err
+}
+
+func (s *Stage) wake() {
+	select {
+	case s.wakeCh <- struct{}{}:
+	default:
+	}
+}
+
+func (s *Stage) pollLoop(ctx context.Context) error {
+	for {
+		if err := s.cfg.Handler.Room(ctx); err != nil {
+			return nil // only ctx ends it
+		}
+		fetches := s.poll(ctx)
+		if ctx.Err() != nil {
+			s.client.AllowRebalance()
+			return nil
+		}
+		if fetches.IsClientClosed() {
+			return fmt.Errorf("polling in stage %s: the client was closed", s.cfg.Name)
+		}
+		s.admit(fetches)
+		s.restartFailed()
+		s.applyPauses()
+		s.client.AllowRebalance()
+	}
+}
+
+// poll waits for records, or until someone wakes it.
+func (s *Stage) poll(ctx context.Context) kgo.Fetches {
+	pollCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-s.wakeCh:
+			cancel()
+		case <-pollCtx.Done():
+		}
+	}()
+	fetches := s.client.PollRecords(pollCtx, s.cfg.PollRecords)
+	cancel()
+	<-watched
+	return fetches
+}
+
+func (s *Stage) admit(fetches kgo.Fetches) {
+	fetches.EachError(func(topic string, p int32, err error) {
+		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+			return
+		}
+		if errors.Is(err, kerr.OffsetOutOfRange) {
+			s.halt(partition{topic, p}, &LossError{Topic: topic, Partition: p})
+			s.cfg.Observer.Lost(topic, p, 0)
+		}
+		s.log.Error("fetching", "stage", s.cfg.Name, "topic", topic, "partition", p, "error", err)
+	})
+	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
+		if len(f.Records) == 0 {
+			return
+		}
+		s.mu.Lock()
+		l, halted := s.leases[partition{f.Topic, f.Partition}], s.halted[partition{f.Topic, f.Partition}]
+		s.mu.Unlock()
+		if l == nil || halted != nil || l.failedAt.Load() != 0 || l.ended.Load() {
+			return // restarted or taken over from its commit
+		}
+		if work := l.sift(f.Records); len(work) > 0 {
+			s.cfg.Handler.Take(l, work)
+		}
+	})
+}
+
+// sift notes identities, drops what is finished or a repeat, and tracks the
+// rest.
+func (l *Lease) sift(records []*kgo.Record) []*Work {
+	work := make([]*Work, 0, len(records))
+	slab := make([]Work, 0, len(records)) // one allocation for the batch
+	for _, r := range records {
+		repeat := false
+		if l.memory != nil {
+			if id, ok := webhook.RecordIdentity(r.Headers); ok {
+				repeat = l.memory.Note(id, r.Offset, r.Timestamp)
+			}
+		}
+		if r.Offset < l.from {
+			continue // read back only to know its repeats
+		}
+		ticket := l.tracker.Track(r.Offset)
+		if ticket == nil {
+			l.changes.Add(1)
+			continue
+		}
+		slab = append(slab, Work{Record: r, lease: l, ticket: ticket})
+		w := &slab[len(slab)-1]
+		if repeat {
+			l.stage.cfg.Observer.Repeat(l.Topic)
+			w.Done()
+			continue
+		}
+		work = append(work, w)
+	}
+	if l.memory != nil {
+		l.readFrom.Store(l.memory.Forget(max(l.tracker.Watermark(), l.from)))
+	}
+	return work
+}
+
+// restartFailed gives failed partitions a fresh lease from what is finished.
+// It runs while rebalances are blocked, so the partition can't go away under
+// it.
+func (s *Stage) restartFailed() {
+	s.mu.Lock()
+	var failed []*Lease
+	for _, l := range s.leases {
+		if at := l.failedAt.Load(); at != 0 && time.Since(time.Unix(0, at)) >= restartAfter {
+			failed = append(failed, l)
+		}
+	}
+	s.mu.Unlock()
+	if len(failed) == 0 {
+		return
+	}
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	s.cfg.Handler.Release(now, failed)
+	offsets := make(map[string]map[int32]kgo.EpochOffset)
+	s.commitMu.Lock()
+	s.mu.Lock()
+	for _, l := range failed {
+		l.ended.Store(true)
+		snap := l.tracker.Snapshot(watermark.RunsLimit)
+		l.tracker.Close()
+		next := s.newLease(partition{l.Topic, l.Partition}, snap.Watermark, snap.Finished, l.readFrom.Load())
+		next.applied = l.applied
+		if offsets[l.Topic] == nil {
+			offsets[l.Topic] = make(map[int32]kgo.EpochOffset)
+		}
+		offsets[l.Topic][l.Partition] = kgo.EpochOffset{Epoch: -1, Offset: min(l.readFrom.Load(), snap.Watermark)}
+	}
+	s.mu.Unlock()
+	s.commitMu.Unlock()
+	s.client.SetOffsets(offsets)
+}
+
+func (s *Stage) applyPauses() {
+	pause, resume := make(map[string][]int32), make(map[string][]int32)
+	s.mu.Lock()
+	for p, l := range s.leases {
+		if want := l.paused.Load() || s.halted[p] != nil; want != l.applied {
+			l.applied = want
+			if want {
+				pause[p.topic] = append(pause[p.topic], p.id)
+			} else {
+				resume[p.topic] = append(resume[p.topic], p.id)
+			}
+		}
+	}
+	s.mu.Unlock()
+	if len(pause) > 0 {
+		s.client.PauseFetchPartitions(pause)
+	}
+	if len(resume) > 0 {
+		s.client.ResumeFetchPartitions(resume)
+	}
+}
+
+// Ready reports why the stage needs a person, or nil.
+func (s *Stage) Ready() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, err := range s.halted {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Stage) halt(p partition, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.halted[p] = err
+	s.wake()
+}
