@@ -124,6 +124,9 @@ type Stage struct {
 	client *kgo.Client
 	adm    *kadm.Client
 	wakeCh chan struct{}
+	// started is closed once client is set: a kgo client joins its group, and
+	// so calls back, before its constructor has returned.
+	started chan struct{}
 
 	mu      sync.Mutex
 	leases  map[partition]*Lease
@@ -151,7 +154,7 @@ func NewStage(cfg Config) (*Stage, error) {
 		cfg.PollRecords = 2000
 	}
 	return &Stage{
-		cfg: cfg, log: cfg.Log, wakeCh: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Log, wakeCh: make(chan struct{}, 1), started: make(chan struct{}),
 		leases: make(map[partition]*Lease), fetched: make(map[partition]commit), halted: make(map[partition]error),
 	}, nil
 }
@@ -191,6 +194,7 @@ func (s *Stage) Run(ctx context.Context) error {
 	}
 	s.client, s.adm = client, kadm.NewClient(client)
 	s.answered(time.Now())
+	close(s.started)
 
 	committing, stopCommitting := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup

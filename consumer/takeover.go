@@ -71,6 +71,7 @@ func (s *Stage) offsetsFetched(_ context.Context, _ *kgo.Client, resp *kmsg.Offs
 // takeOver builds a lease for each new partition and says where to read from:
 // below the watermark, as far as repeats are remembered.
 func (s *Stage) takeOver(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	<-s.started
 	topics := make([]string, 0, len(offsets))
 	for t := range offsets {
 		topics = append(topics, t)
@@ -209,6 +210,7 @@ func (s *Stage) guessBack(ctx context.Context, p partition, at int64) (int64, er
 // revoked hands partitions back: what is in flight gets two seconds, the rest
 // is cut, and what is finished is committed before the next owner reads it.
 func (s *Stage) revoked(ctx context.Context, _ *kgo.Client, parts map[string][]int32) {
+	<-s.started
 	ls := s.take(parts)
 	if len(ls) == 0 {
 		return
@@ -225,6 +227,7 @@ func (s *Stage) revoked(ctx context.Context, _ *kgo.Client, parts map[string][]i
 // lost gives partitions up that are another member's already: nothing is
 // committed, and whatever is in flight is cut.
 func (s *Stage) lost(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
+	<-s.started
 	ls := s.take(parts)
 	for _, l := range ls {
 		l.ended.Store(true)

@@ -1,0 +1,80 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"posthorn/consumer/watermark"
+)
+
+// Start says where a topic that was never read begins.
+type Start struct {
+	Topic string
+	// Earliest, Latest or, if both are false, the first record at or after At.
+	Earliest, Latest bool
+	At               time.Time
+}
+
+// CommitStarts resolves, for each topic that the group has no commit of, where
+// it begins, and commits that for every partition, so that the answer stays the
+// same whatever is produced meanwhile. It has to run before the group's first
+// member polls. Topics that the group knows are left alone: their later
+// partitions start at the beginning.
+func CommitStarts(ctx context.Context, adm *kadm.Client, group string, starts []Start, log *slog.Logger) error {
+	committed, err := adm.FetchOffsets(ctx, group)
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
+		return fmt.Errorf("resolving where sources start: fetching the commits of group %s: %w", group, err)
+	}
+	known := make(map[string]bool)
+	committed.Each(func(o kadm.OffsetResponse) { known[o.Topic] = known[o.Topic] || o.At >= 0 })
+
+	var commits kadm.Offsets
+	for _, s := range starts {
+		if known[s.Topic] {
+			continue
+		}
+		var listed kadm.ListedOffsets
+		switch {
+		case s.Earliest:
+			listed, err = adm.ListStartOffsets(ctx, s.Topic)
+		case s.Latest:
+			listed, err = adm.ListEndOffsets(ctx, s.Topic)
+		default:
+			listed, err = adm.ListOffsetsAfterMilli(ctx, s.At.UnixMilli(), s.Topic)
+		}
+		if err == nil {
+			err = listed.Error()
+		}
+		if err != nil {
+			return fmt.Errorf("resolving where %s starts: %w", s.Topic, err)
+		}
+		listed.Each(func(o kadm.ListedOffset) {
+			commits.Add(kadm.Offset{Topic: o.Topic, Partition: o.Partition, At: o.Offset, LeaderEpoch: -1,
+				Metadata: watermark.EncodeMetadata(watermark.Snapshot{Watermark: o.Offset}, 0)})
+			log.Info("source starts", "topic", o.Topic, "partition", o.Partition, "offset", o.Offset)
+		})
+	}
+	if len(commits) == 0 {
+		return nil
+	}
+	answer, err := adm.CommitOffsets(ctx, group, commits)
+	if err == nil {
+		err = answer.Error()
+	}
+	// A member of ours was quicker and has the group: then it resolved the
+	// starts too.
+	if errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.RebalanceInProgress) || errors.Is(err, kerr.IllegalGeneration) {
+		log.Info("another process has resolved where the sources start", "group", group)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("committing where sources start: %w", err)
+	}
+	return nil
+}
