@@ -57,7 +57,7 @@ func (s *Stage) commit(ctx context.Context, ls []*Lease, final bool) {
 		}
 		snap := l.tracker.Snapshot(watermark.RunsLimit)
 		if s.cfg.DedupWindow > 0 || len(snap.Finished) > 0 {
-			s.cfg.Observer.Holes(snap.Full, snap.LeftOut)
+			s.cfg.Observer.Holes(len(snap.Finished), snap.Full, snap.LeftOut)
 		}
 		if snap.Full > crowdedAt && !final {
 			s.cfg.Handler.Crowded(l, snap.Full)
@@ -113,7 +113,7 @@ func (s *Stage) committed(plan map[partition]planned, resp *kmsg.OffsetCommitRes
 	}
 	if err != nil {
 		if !errors.Is(err, context.Canceled) {
-			s.cfg.Observer.CommitFailed(err)
+			s.cfg.Observer.CommitFailed(err, time.Since(s.lastCommit()))
 			s.log.Warn("committing", "stage", s.cfg.Name, "error", err)
 		}
 		return

@@ -62,8 +62,11 @@ type Observer interface {
 	Assigned(partitions int)
 	Repeat(topic string)
 	Committed(took time.Duration, leases int)
-	CommitFailed(err error)
-	Holes(full float64, leftOut int64)
+	// CommitFailed tells how long ago a commit was last answered well.
+	CommitFailed(err error, sinceAnswer time.Duration)
+	// Holes tells what a partition's commit metadata holds: how many runs, how
+	// full that makes it, and how many finished offsets found no room.
+	Holes(runs int, full float64, leftOut int64)
 	Failed(topic string, partition int32)
 	Lost(topic string, partition int32, records int64)
 }
@@ -77,6 +80,9 @@ type Config struct {
 	// Topics to read; with Regex each is a regular expression.
 	Topics []string
 	Regex  bool
+	// Exclude are regular expressions of topics that Topics must not match;
+	// only with Regex.
+	Exclude []string
 	// Client options: seed brokers, TLS, SASL, dialer.
 	Client []kgo.Opt
 	// DedupWindow switches the dropping of repeats on: records are known again
@@ -162,7 +168,7 @@ func NewStage(cfg Config) (*Stage, error) {
 func (s *Stage) options() []kgo.Opt {
 	opts := append([]kgo.Opt{}, s.cfg.Client...)
 	if s.cfg.Regex {
-		opts = append(opts, kgo.ConsumeRegex())
+		opts = append(opts, kgo.ConsumeRegex(), kgo.ConsumeExcludeTopics(s.cfg.Exclude...))
 	}
 	return append(opts,
 		kgo.ConsumerGroup(s.cfg.Group),

@@ -122,7 +122,7 @@ type Identity [16]byte
 // delivery never collide, and two deliveries collide only as two truncated
 // SHA-256 would.
 func (d *Delivery) Identity() (id Identity) {
-	if _, err := idEncoding.Decode(id[:], []byte(strings.TrimPrefix(d.ID, DeliveryPrefix))); err != nil {
+	if !decodeID(&id, d.ID) {
 		sum := sha256.Sum256([]byte(d.ID)) // not an ID of ours: hash it to the same width
 		copy(id[:], sum[:16])
 	}
@@ -131,6 +131,17 @@ func (d *Delivery) Identity() (id Identity) {
 	binary.BigEndian.PutUint64(id[:8], hi)
 	binary.BigEndian.PutUint64(id[8:], lo)
 	return id
+}
+
+// decodeID reads the 16 bytes of a delivery ID. The length is checked first:
+// Decode writes as much as it is given.
+func decodeID(into *Identity, id string) bool {
+	text, ok := strings.CutPrefix(id, DeliveryPrefix)
+	if !ok || idEncoding.DecodedLen(len(text)) != len(into) {
+		return false
+	}
+	_, err := idEncoding.Decode(into[:], []byte(text))
+	return err == nil
 }
 
 // mix64 is the finalizer of SplitMix64 (Steele, Lea, Flood: Fast Splittable

@@ -142,7 +142,7 @@ type settlementJSON struct {
 	EventType   string  `json:"event_type"`
 	Contract    string  `json:"contract"`
 	BodyID      string  `json:"body_id"`
-	Source      string  `json:"source"`
+	Source      string  `json:"source,omitempty"`
 	Topic       string  `json:"topic"`
 	Partition   int32   `json:"partition"`
 	Offset      int64   `json:"offset"`
@@ -175,12 +175,16 @@ func formatTime(t time.Time) string {
 
 // MarshalJSON writes the record of the attempts topic.
 func (s *Settlement) MarshalJSON() ([]byte, error) {
+	source := ""
+	if s.Source.Topic != "" {
+		source = s.Source.String()
+	}
 	j := settlementJSON{
 		V: 1, Kind: s.Kind, AttemptID: s.AttemptID,
 		DeliveryID: s.DeliveryID, Run: s.Run, N: s.N, Step: s.Step, Deferrals: s.Deferrals, Origin: s.Origin,
 		Tenant: s.Tenant, EndpointID: s.EndpointID,
 		EventID: s.EventID, EventSource: s.EventSource, EventType: s.EventType, Contract: s.Contract,
-		BodyID: fmt.Sprintf("%x", s.BodyID), Source: s.Source.String(),
+		BodyID: fmt.Sprintf("%x", s.BodyID), Source: source,
 		Topic: s.Record.Topic, Partition: s.Record.Partition, Offset: s.Record.Offset,
 		StartedAt: formatTime(s.StartedAt), DurationUS: s.Duration.Microseconds(),
 		DNSUS: s.Phases.DNS.Microseconds(), ConnectUS: s.Phases.Connect.Microseconds(),
@@ -201,9 +205,12 @@ func (s *Settlement) UnmarshalJSON(b []byte) error {
 	if j.V != 1 {
 		return fmt.Errorf("reading settlement: record version %d is not 1", j.V)
 	}
-	source, err := ParsePosition(j.Source)
-	if err != nil {
-		return fmt.Errorf("reading settlement: %w", err)
+	var source Position
+	var err error
+	if j.Source != "" {
+		if source, err = ParsePosition(j.Source); err != nil {
+			return fmt.Errorf("reading settlement: %w", err)
+		}
 	}
 	us := func(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
 	*s = Settlement{
