@@ -54,6 +54,7 @@ type Metrics struct {
 	settlements children[settlementLabels, prometheus.Counter]
 	breakers    children[string, prometheus.Counter]
 	invalid     children[string, prometheus.Counter]
+	incidents   children[string, prometheus.Counter]
 	lanes       children[string, prometheus.Gauge]
 	stages      children[string, *StageMetrics]
 	tiers       children[string, *TierMetrics]
@@ -162,6 +163,8 @@ func NewMetrics() *Metrics {
 	breakers := counters("posthorn_breaker_transitions_total", "Circuit breakers that changed to a state.", "to")
 	m.breakers.make = func(to string) prometheus.Counter { return breakers.WithLabelValues(to) }
 	invalid := counters("posthorn_invalid_total", "Records that could not be read, by reason.", "reason")
+	incidents := counters("posthorn_registry_incidents_total", "What went wrong with the registry and was got over, by kind.", "kind")
+	m.incidents.make = func(kind string) prometheus.Counter { return incidents.WithLabelValues(kind) }
 	m.invalid.make = func(reason string) prometheus.Counter { return invalid.WithLabelValues(reason) }
 	lanes := gauges("posthorn_lanes", "Endpoint lanes, by state.", "state")
 	m.lanes.make = func(state string) prometheus.Gauge { return lanes.WithLabelValues(state) }
@@ -216,6 +219,9 @@ func (m *Metrics) BreakerChanged(to string) { m.breakers.get(to).Inc() }
 
 // Invalid counts a record that could not be read.
 func (m *Metrics) Invalid(reason string) { m.invalid.get(reason).Inc() }
+
+// Incident counts something that went wrong with the registry.
+func (m *Metrics) Incident(kind string) { m.incidents.get(kind).Inc() }
 
 // Lanes is the gauge of lanes in a state.
 func (m *Metrics) Lanes(state string) prometheus.Gauge { return m.lanes.get(state) }

@@ -1,0 +1,248 @@
+package dispatcher
+
+import (
+	"context"
+	"time"
+
+	"posthorn/dispatcher/breaker"
+	"posthorn/dispatcher/lanes"
+	"posthorn/webhook"
+)
+
+// action is something to do after the lock is released.
+type action struct {
+	job    *job
+	do     todo
+	reason webhook.Reason
+	at     time.Time // of a deferral: not before
+}
+
+type todo int
+
+const (
+	doPost    todo = iota
+	doDefer        // put back unsent
+	doDiscard      // nobody to deliver to
+	doDead
+)
+
+// Take takes work of one lease up. It doesn't block but for producing what is
+// put back.
+func (d *Dispatcher) Take(l Lease, jobs []Job) {
+	now := time.Now()
+	var acts []action
+	var behind []*job
+	var newest webhook.RegistryVersion
+	d.mu.Lock()
+	st := d.state(l)
+	for _, in := range jobs {
+		j := &job{d: in.Delivery, record: in.Record, ticket: in.Ticket, state: st, size: int64(len(in.Delivery.Body)) + jobOverhead}
+		d.bytes += j.size
+		if !d.cfg.Directory.Reached(j.d.Registry) {
+			behind = append(behind, j)
+			if j.d.Registry.Offset > newest.Offset {
+				newest = j.d.Registry
+			}
+			continue
+		}
+		d.admit(now, j, &acts)
+	}
+	d.mu.Unlock()
+	d.carryOut(acts)
+	if len(behind) > 0 {
+		go d.admitLater(behind, newest)
+	}
+}
+
+// admitLater waits until the registry knows what the deliveries were matched
+// by, so that a brand-new endpoint is never taken for a deleted one.
+func (d *Dispatcher) admitLater(jobs []*job, v webhook.RegistryVersion) {
+	st := jobs[0].state
+	if err := d.cfg.Directory.WaitReached(st.ctx, v); err != nil && st.ctx.Err() == nil {
+		d.cfg.Log.Warn("waiting for the registry", "error", err)
+	}
+	var acts []action
+	d.mu.Lock()
+	for _, j := range jobs {
+		d.admit(time.Now(), j, &acts)
+	}
+	d.mu.Unlock()
+	d.carryOut(acts)
+}
+
+func (d *Dispatcher) state(l Lease) *leaseState {
+	st := d.leases[l]
+	if st == nil {
+		st = &leaseState{lease: l, idle: make(chan struct{})}
+		st.ctx, st.cancel = context.WithCancel(context.Background())
+		st.closing = d.draining
+		d.leases[l] = st
+	}
+	return st
+}
+
+// admit finds out what to do with a delivery now. The lock is held.
+func (d *Dispatcher) admit(now time.Time, j *job, acts *[]action) {
+	if j.state.closing {
+		d.drop(j)
+		return
+	}
+	e, ok := d.cfg.Directory.Endpoint(j.d.EndpointID)
+	if !ok {
+		d.act(acts, action{job: j, do: doDiscard, reason: webhook.ReasonEndpointDeleted})
+		return
+	}
+	if e.Disabled {
+		d.act(acts, action{job: j, do: doDiscard, reason: webhook.ReasonEndpointDisabled})
+		return
+	}
+	if _, ok := d.cfg.Directory.Contract(j.d.Contract); !ok {
+		d.act(acts, action{job: j, do: doDead, reason: webhook.ReasonUnknownContract})
+		return
+	}
+	if now.Sub(j.d.MatchedAt) > d.cfg.MaxAge {
+		d.act(acts, action{job: j, do: doDead, reason: webhook.ReasonExpired})
+		return
+	}
+	if j.d.NotBefore.After(now) {
+		if j.state.held >= holdsPerLease {
+			d.act(acts, action{job: j, do: doDefer, reason: webhook.ReasonHoldsFull, at: later(j.d.NotBefore, now.Add(spillAfter))})
+			return
+		}
+		d.hold(j, j.d.NotBefore)
+		return
+	}
+	j.target = e
+	if d.breakers.State(j.d.EndpointID) == breaker.Open {
+		d.act(acts, action{job: j, do: doDefer, reason: webhook.ReasonBreakerOpen, at: now.Add(d.parkFor(j.d))})
+		return
+	}
+	if e.BreakerOpen {
+		if _, known := d.lanes.Lane(j.d.EndpointID); !known {
+			// An earlier owner left it open, and breakers can't be restored: a
+			// single probe finds out how the endpoint is.
+			d.lanes.Narrow(now, j.d.EndpointID)
+		}
+	}
+	opts := lanes.Options{Returning: j.d.Deferrals > 0, Rate: e.RateLimit, MaxWidth: e.MaxInFlight}
+	switch dec := d.lanes.Offer(now, j.d.EndpointID, j, int(j.size), opts); dec.Verdict {
+	case lanes.Start:
+		d.start(now, []*job{j}, acts)
+	case lanes.Queued:
+		d.nudge() // a rate limit may have set a timer
+	case lanes.Spill:
+		d.act(acts, action{job: j, do: doDefer, reason: webhook.ReasonLaneFull, at: now.Add(max(dec.After, spillAfter))})
+	case lanes.Park:
+		d.act(acts, action{job: j, do: doDefer, reason: webhook.ReasonLaneStalled, at: now.Add(d.parkFor(j.d))})
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// parkFor is how long a delivery waits whose lane makes no progress: it grows
+// with the times that it was put back.
+func (d *Dispatcher) parkFor(v *webhook.Delivery) time.Duration {
+	return d.cfg.Parks[min(v.Deferrals, len(d.cfg.Parks)-1)]
+}
+
+// start lets jobs go that have a slot of their lane, if the lease and the
+// breaker agree. A slot that isn't used lets others start, hence the loop. The
+// lock is held.
+func (d *Dispatcher) start(now time.Time, jobs []*job, acts *[]action) {
+	for len(jobs) > 0 {
+		j := jobs[0]
+		jobs = jobs[1:]
+		key := j.d.EndpointID
+		giveUpSlot := func() {
+			jobs = d.lanes.Finish(now, key, lanes.Excluded, 0, jobs)
+		}
+		switch {
+		case j.state.closing:
+			giveUpSlot()
+			d.drop(j)
+			continue
+		case !j.state.lease.Live(now), j.state.lease.Crowded(now):
+			giveUpSlot()
+			d.hold(j, now.Add(blockedFor))
+			continue
+		}
+		allowed, ok := d.breakers.Allow(key)
+		if !ok {
+			giveUpSlot()
+			d.act(acts, action{job: j, do: doDefer, reason: webhook.ReasonBreakerOpen, at: now.Add(d.parkFor(j.d))})
+			continue
+		}
+		j.allowed = allowed
+		d.act(acts, action{job: j, do: doPost})
+	}
+}
+
+// act notes an action: from here on the job is open until it is settled.
+func (d *Dispatcher) act(acts *[]action, a action) {
+	a.job.state.open++
+	*acts = append(*acts, a)
+}
+
+func (d *Dispatcher) hold(j *job, due time.Time) {
+	j.state.held++
+	d.held.add(j, due)
+	d.nudge()
+}
+
+// unheld keeps the counts of a job that was taken out of the heap.
+func (d *Dispatcher) unheld(j *job) {
+	j.state.held--
+	if j.immediate {
+		j.immediate = false
+		if d.waiters[j.d.EndpointID]--; d.waiters[j.d.EndpointID] <= 0 {
+			delete(d.waiters, j.d.EndpointID)
+		}
+	}
+}
+
+// drop forgets a job of a closing lease: it isn't done, so the next owner
+// reads it again.
+func (d *Dispatcher) drop(j *job) {
+	d.bytes -= j.size
+	d.room.Broadcast()
+}
+
+func (d *Dispatcher) parkAll(jobs []*job, now time.Time, reason webhook.Reason, acts *[]action) {
+	for _, j := range jobs {
+		if j.state.closing {
+			d.drop(j)
+			continue
+		}
+		d.act(acts, action{job: j, do: doDefer, reason: reason, at: now.Add(d.parkFor(j.d))})
+	}
+}
+
+// Crowded puts the work of a lease back that keeps most holes open in its
+// commit metadata: that of the lanes with most of it queued.
+func (d *Dispatcher) Crowded(l Lease, _ float64) {
+	now := time.Now()
+	var acts []action
+	d.mu.Lock()
+	if st := d.leases[l]; st != nil && !st.closing {
+		mine := func(j *job) bool { return j.state == st }
+		for _, c := range d.lanes.Largest(crowdedLanes, mine) {
+			for _, j := range d.lanes.RemoveFrom(c.Key, mine, nil) {
+				wait := d.parkFor(j.d)
+				if lane, ok := d.lanes.Lane(c.Key); ok && !lane.Hanging {
+					wait = max(d.lanes.Turn(now, c.Key), spillAfter)
+				}
+				d.act(&acts, action{job: j, do: doDefer, reason: webhook.ReasonCrowded, at: now.Add(wait)})
+			}
+		}
+	}
+	d.mu.Unlock()
+	d.carryOut(acts)
+}
+
+// crowdedLanes is how many lanes give their queues up at a time.
+const crowdedLanes = 4

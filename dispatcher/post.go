@@ -1,0 +1,126 @@
+package dispatcher
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	"posthorn/dispatcher/breaker"
+	"posthorn/dispatcher/lanes"
+	"posthorn/dispatcher/send"
+	"posthorn/webhook"
+)
+
+// post makes one attempt and settles it. It runs in a goroutine of its own, in
+// a slot of the endpoint's lane and with the breaker's leave.
+func (d *Dispatcher) post(j *job) {
+	contract, _ := d.cfg.Directory.Contract(j.d.Contract)
+	start := time.Now()
+	s := webhook.SettlementOf(j.d, j.record, webhook.KindAttempt, "")
+	s.AttemptID = uuid.Must(uuid.NewV7()).String()
+	s.StartedAt = start
+
+	ctx, traceID, endSpan := d.cfg.Spans.Attempt(j.state.ctx, j.d, j.target.URL)
+	s.TraceID = traceID
+	header, err := d.cfg.Directory.Sign(j.d, j.target, start)
+	var res send.Result
+	if err != nil {
+		res = send.Result{Err: &send.RequestError{Err: err}, StartedAt: start}
+	} else {
+		res = d.cfg.Sender.Do(ctx, &send.Request{URL: j.target.URL, Header: header, Body: j.d.Body, Timeout: contract.Timeout})
+	}
+	now := time.Now()
+	o := send.Classify(res, send.RetryableFunc(contract.Retryable))
+	if j.firstStart.IsZero() {
+		j.firstStart = start
+	}
+	v := decide(j.d, o, contract, d.cfg.Schedule, j.firstStart, now)
+
+	s.Duration, s.Phases, s.Status, s.Response = res.Duration, res.Phases, res.Status, res.Response
+	s.Outcome, s.Reason, s.Detail = v.outcome, o.Reason, o.Detail
+	s.NextAt = v.at
+	endSpan(s)
+
+	d.release(j, o, res.Duration, now)
+	d.follow(j, s, v, now)
+}
+
+// release gives the lane's slot and the breaker's leave back.
+func (d *Dispatcher) release(j *job, o send.Outcome, latency time.Duration, now time.Time) {
+	key := j.d.EndpointID
+	result, verdict := lanes.Failed, breaker.Failure
+	switch o.Health {
+	case send.Unknown:
+		result, verdict = lanes.Excluded, breaker.Excluded
+	case send.Alive: // also when it says no: that doesn't narrow its lane
+		result, verdict = lanes.OK, breaker.Success
+	}
+	j.allowed(verdict)
+	j.allowed = nil
+	var acts []action
+	d.mu.Lock()
+	started := d.lanes.Finish(now, key, result, latency, nil)
+	if result == lanes.Failed && d.breakers.State(key) == breaker.Open {
+		d.lanes.Narrow(now, key)
+		d.parkAll(d.lanes.Shed(key, nil), now, webhook.ReasonBreakerOpen, &acts)
+	}
+	d.start(now, started, &acts)
+	d.mu.Unlock()
+	d.carryOut(acts)
+}
+
+// follow carries the verdict out.
+func (d *Dispatcher) follow(j *job, s *webhook.Settlement, v verdict, now time.Time) {
+	switch v.next {
+	case nextNone:
+		d.settle(j, s, nil)
+	case nextDead:
+		d.die(j, s, v.reason)
+	case nextScheduled:
+		again := j.d.Retried(v.at)
+		d.settle(j, s, func(done func(error)) { d.cfg.Retries.Put(again, now, done) })
+	case nextAgain:
+		again := j.d.Retried(v.at)
+		again.Step = j.d.Step // cut by us: the receiver owes no step for it
+		d.settle(j, s, func(done func(error)) { d.cfg.Retries.Put(again, now, done) })
+	case nextImmediate:
+		d.waitImmediate(j, s, v, now)
+	}
+}
+
+// waitImmediate records the attempt and holds the delivery for its next one,
+// which settles the same record: the ticket stays open. Where too many wait
+// already, or the lease is on its way out, it goes through the topics instead.
+func (d *Dispatcher) waitImmediate(j *job, s *webhook.Settlement, v verdict, now time.Time) {
+	again := j.d.Retried(v.at)
+	d.mu.Lock()
+	full := j.state.closing || d.waiters[j.d.EndpointID] >= waitersPerEndpoint
+	d.mu.Unlock()
+	if full {
+		d.settle(j, s, func(done func(error)) { d.cfg.Retries.Put(again, now, done) })
+		return
+	}
+	d.cfg.Observer.Settled(s)
+	d.cfg.Recorder.Record(s, func(err error) {
+		if err != nil {
+			j.state.lease.Fail(err)
+			d.close(j, false)
+			return
+		}
+		d.mu.Lock()
+		j.d = again
+		closing := j.state.closing
+		if !closing {
+			j.immediate = true
+			d.waiters[j.d.EndpointID]++
+			d.hold(j, v.at)
+			d.closed(j.state)
+		}
+		d.mu.Unlock()
+		if closing {
+			// Not here: this runs on the producer's goroutine, and producing
+			// may wait for it.
+			go d.handBack(j)
+		}
+	})
+}

@@ -1,0 +1,169 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"posthorn/contract"
+	"posthorn/dispatcher"
+	"posthorn/dispatcher/send"
+	"posthorn/registry"
+	"posthorn/webhook"
+)
+
+// directory is registry and contracts as dispatcher.Directory. What it derives
+// from an endpoint (the parsed URL, the opened secrets) is kept until the
+// endpoint changes.
+type directory struct {
+	follower  *registry.Follower
+	store     *registry.Store
+	keyset    *registry.Keyset
+	contracts contract.Set
+	policies  map[string]*dispatcher.Contract
+	parseURL  func(raw string) (*url.URL, error)
+
+	mu      sync.RWMutex
+	targets map[string]*target
+}
+
+// target is an endpoint, ready to be POSTed to.
+type target struct {
+	endpoint    *webhook.Endpoint
+	url         *url.URL
+	urlErr      error
+	breakerOpen bool // an earlier owner left it so
+
+	mu      sync.Mutex
+	secrets map[string][]liveSecret // by contract; opened at the first attempt
+}
+
+type liveSecret struct {
+	secret  contract.Secret
+	expires time.Time // zero: current
+}
+
+func newDirectory(f *registry.Follower, s *registry.Store, k *registry.Keyset, cs contract.Set, parse func(string) (*url.URL, error)) *directory {
+	d := &directory{follower: f, store: s, keyset: k, contracts: cs, parseURL: parse,
+		policies: make(map[string]*dispatcher.Contract), targets: make(map[string]*target)}
+	for _, name := range cs.Names() {
+		c, _ := cs.Get(name)
+		p := &dispatcher.Contract{Timeout: c.Timeout(), Retryable: c.Retryable}
+		if schedule, own := c.Schedule(); own {
+			p.Schedule = append([]time.Duration{}, schedule...) // never nil: nil means the line's
+		}
+		if i := c.Immediate(); i != nil {
+			p.Immediate = &dispatcher.Immediate{Tries: i.Retries, Initial: i.Initial, Multiplier: i.Multiplier, Jitter: i.Jitter, Within: i.Total}
+		}
+		d.policies[name] = p
+	}
+	return d
+}
+
+// changed forgets what was derived from an endpoint.
+func (d *directory) changed(kind, id string) {
+	if kind == registry.KindEndpoint || kind == registry.KindBreaker {
+		d.mu.Lock()
+		delete(d.targets, id)
+		d.mu.Unlock()
+	}
+}
+
+// Reached implements dispatcher.Directory.
+func (d *directory) Reached(v webhook.RegistryVersion) bool { return d.follower.Reached(v) }
+
+// WaitReached implements dispatcher.Directory.
+func (d *directory) WaitReached(ctx context.Context, v webhook.RegistryVersion) error {
+	return d.follower.WaitReached(ctx, v)
+}
+
+// Endpoint implements dispatcher.Directory.
+func (d *directory) Endpoint(id string) (dispatcher.Endpoint, bool) {
+	d.mu.RLock()
+	t := d.targets[id]
+	d.mu.RUnlock()
+	if t == nil {
+		e, ok := d.store.Get(id)
+		if !ok {
+			return dispatcher.Endpoint{}, false
+		}
+		breaker, known := d.store.Breaker(id)
+		t = &target{endpoint: e, breakerOpen: known && breaker.State == breakerOpen}
+		t.url, t.urlErr = d.parseURL(e.URL)
+		if t.urlErr != nil {
+			t.url = &url.URL{} // Sign says why
+		}
+		d.mu.Lock()
+		// A change between Get and here would be overwritten: look again.
+		if now, ok := d.store.Get(id); ok && now.Version == e.Version {
+			d.targets[id] = t
+		}
+		d.mu.Unlock()
+	}
+	e := t.endpoint
+	return dispatcher.Endpoint{URL: t.url, Disabled: e.Disabled, RateLimit: e.RateLimit, MaxInFlight: e.MaxInFlight,
+		BreakerOpen: t.breakerOpen, Ref: t}, true
+}
+
+// Contract implements dispatcher.Directory.
+func (d *directory) Contract(name string) (*dispatcher.Contract, bool) {
+	c, ok := d.policies[name]
+	return c, ok
+}
+
+// Sign implements dispatcher.Directory.
+func (d *directory) Sign(v *webhook.Delivery, e dispatcher.Endpoint, at time.Time) (http.Header, error) {
+	t, _ := e.Ref.(*target)
+	if t.urlErr != nil {
+		return nil, t.urlErr
+	}
+	c, ok := d.contracts.Get(v.Contract)
+	if !ok {
+		return nil, fmt.Errorf("contract %q is not known", v.Contract)
+	}
+	secrets, err := d.secrets(t, c, at)
+	if err != nil {
+		return nil, err
+	}
+	h, err := c.Headers(v, at, secrets)
+	if err != nil {
+		return nil, err
+	}
+	if err := send.AddCustom(h, t.endpoint.Headers); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+func (d *directory) secrets(t *target, c *contract.Contract, at time.Time) ([]contract.Secret, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	opened, ok := t.secrets[c.Name()]
+	if !ok {
+		for _, sealed := range t.endpoint.Secrets {
+			text, err := d.keyset.Open(t.endpoint, sealed)
+			if err != nil {
+				return nil, fmt.Errorf("opening secret %s: %w", sealed.ID, err)
+			}
+			s, err := c.ParseSecret(text)
+			if err != nil {
+				return nil, fmt.Errorf("reading secret %s: %w", sealed.ID, err)
+			}
+			opened = append(opened, liveSecret{s, sealed.ExpiresAt})
+		}
+		if t.secrets == nil {
+			t.secrets = make(map[string][]liveSecret)
+		}
+		t.secrets[c.Name()] = opened
+	}
+	live := make([]contract.Secret, 0, len(opened))
+	for _, s := range opened {
+		if s.expires.IsZero() || at.Before(s.expires) {
+			live = append(live, s.secret)
+		}
+	}
+	return live, nil
+}

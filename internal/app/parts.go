@@ -1,0 +1,133 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"posthorn/contract"
+	"posthorn/dispatcher"
+	"posthorn/dispatcher/lanes"
+	"posthorn/internal/telemetry"
+	"posthorn/internal/topics"
+	"posthorn/registry"
+)
+
+func (l *Line) buildContracts(context.Context) error {
+	l.contracts = contract.Builtin()
+	if dir := l.cfg.ContractsDir; dir != "" {
+		var err error
+		if l.contracts, err = contract.LoadDir(os.DirFS(dir)); err != nil {
+			return fmt.Errorf("reading contracts_dir %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// buildRegistry makes the follower, which starts once everything that wants to
+// hear of changes is there.
+func (l *Line) buildRegistry(context.Context) error {
+	if l.opts.Roles.Has(RoleDispatch) || l.opts.Roles.Has(RoleAPI) {
+		if l.cfg.Registry.KeysetFile == "" {
+			return errors.New("registry.keyset_file is required for the roles dispatch and api: make one with \"posthorn keyset create\"")
+		}
+		var err error
+		if l.keyset, err = registry.OpenKeyset(l.cfg.Registry.KeysetFile); err != nil {
+			return err
+		}
+	}
+	var err error
+	l.follower, err = registry.NewFollower(registry.FollowerConfig{
+		Topic: topics.Name(l.cfg.Prefix, topics.RoleRegistry), Opts: l.clients, Logger: l.log,
+		OnChange: func(kind, id string) {
+			for _, f := range l.onChange {
+				f(kind, id)
+			}
+		},
+		Count: func(i registry.Incident) { l.metrics.Incident(string(i)) },
+	})
+	if err != nil {
+		return err
+	}
+	l.store = l.follower.Store()
+	return nil
+}
+
+// startRegistry reads the registry to its end.
+func (l *Line) startRegistry(ctx context.Context) error {
+	following, stop := context.WithCancel(context.WithoutCancel(ctx))
+	l.undo.add("registry", 5*time.Second, func(context.Context) error {
+		stop()
+		l.follower.Wait()
+		return nil
+	})
+	// Start follows until its context ends, so a start that is called off ends
+	// it through the same one.
+	defer context.AfterFunc(ctx, stop)()
+	begun := time.Now()
+	if err := l.follower.Start(following); err != nil {
+		return fmt.Errorf("reading the registry: %w", err)
+	}
+	l.log.Info("registry read", "endpoints", l.store.Len(), "took", time.Since(begun).Round(time.Millisecond))
+	l.metrics.OnGather(func() {
+		l.metrics.RegistryPosition.Set(float64(l.follower.Version().Offset))
+		current := 0.0
+		if l.follower.Current(time.Now()) {
+			current = 1
+		}
+		l.metrics.RegistryCurrent.Set(current)
+	})
+	l.ready("registry", func() error {
+		if !l.follower.Ready() {
+			return errors.New("the registry is being read")
+		}
+		return nil
+	})
+	return nil
+}
+
+// ready registers a check of readiness.
+func (l *Line) ready(name string, check func() error) {
+	if l.admin != nil {
+		l.admin.Ready(name, check)
+	}
+}
+
+func (l *Line) buildAdmin(ctx context.Context) error {
+	if l.opts.NoAdmin {
+		return nil
+	}
+	admin, err := telemetry.NewAdmin(telemetry.AdminConfig{Addr: l.cfg.HTTP.Listen, Metrics: l.metrics, Logger: l.log})
+	if err != nil {
+		return err
+	}
+	if err := admin.Listen(ctx); err != nil {
+		return err
+	}
+	l.admin = admin
+	ended := make(chan error, 1)
+	go func() { ended <- admin.Serve() }()
+	l.undo.add("admin port", 3*time.Second, func(ctx context.Context) error {
+		err := admin.Shutdown(ctx)
+		return errors.Join(err, <-ended)
+	})
+	return nil
+}
+
+// sampleDispatcher sets the gauges of what is cheaper to ask for than to keep
+// up to date.
+func (l *Line) sampleDispatcher(d *dispatcher.Dispatcher) {
+	var s lanes.Stats
+	var held int
+	s, held = d.Stats()
+	l.metrics.InFlight.Set(float64(s.InFlight))
+	l.metrics.QueuedRecords.Set(float64(s.Queued))
+	l.metrics.QueuedBytes.Set(float64(s.QueuedBytes))
+	l.metrics.Held.Set(float64(held))
+	for state, n := range map[string]int{"idle": s.Idle, "backlogged": s.Backlogged, "stalled": s.Stalled,
+		"waiting": s.Waiting, "rate_limited": s.RateLimited} {
+		l.metrics.Lanes(state).Set(float64(n))
+	}
+}

@@ -1,0 +1,243 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is everything that a Posthorn process is told. Begin with [Default],
+// [Load] or [Parse]: the zero value is not a valid configuration.
+type Config struct {
+	// Kafka says how the cluster is reached.
+	Kafka Kafka `yaml:"kafka"`
+	// Prefix begins the names of Posthorn's own topics, groups and
+	// transactional IDs, as in "posthorn.deliveries".
+	Prefix string `yaml:"prefix"`
+	// Partitions are the partition counts of our own topics, fixed for a
+	// topic's life.
+	Partitions Partitions `yaml:"partitions"`
+	// Topics are the other properties of our own topics.
+	Topics Topics `yaml:"topics"`
+	// Sources map topics to events. Without any nothing is matched.
+	Sources []Source `yaml:"sources"`
+	// Registry is where endpoints and their secrets live.
+	Registry Registry `yaml:"registry"`
+	// HTTP is the admin port.
+	HTTP HTTP `yaml:"http"`
+	// Delivery says how deliveries are made, retried and bounded.
+	Delivery Delivery `yaml:"delivery"`
+	// Breaker is the circuit breaker that every endpoint has.
+	Breaker Breaker `yaml:"breaker"`
+	// Fanout says how events with very many endpoints are split.
+	Fanout Fanout `yaml:"fanout"`
+	// ContractsDir holds contracts of your own, one YAML file each, beside
+	// those built in. Empty for none.
+	ContractsDir string `yaml:"contracts_dir"`
+	// Log says what is logged, on standard error.
+	Log Log `yaml:"log"`
+
+	origins  map[string]Origin
+	warnings []Problem
+}
+
+// Kafka says how the cluster is reached.
+type Kafka struct {
+	// Brokers are the seed addresses, host:port.
+	Brokers []string `yaml:"brokers"`
+	// ClientID names this process in the brokers' logs and quotas.
+	ClientID string `yaml:"client_id"`
+	TLS      TLS    `yaml:"tls"`
+	SASL     SASL   `yaml:"sasl"`
+}
+
+// TLS of the connections to the brokers.
+type TLS struct {
+	Enabled bool `yaml:"enabled"`
+	// CA is a PEM file of the authorities to trust; the system's when empty.
+	CA string `yaml:"ca"`
+	// Cert and Key are PEM files of the client certificate, both or neither.
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+	// ServerName is verified in place of the address's host.
+	ServerName string `yaml:"server_name"`
+}
+
+// The SASL mechanisms.
+const (
+	SASLNone     = ""
+	SASLPlain    = "plain"
+	SASLScram256 = "scram-sha-256"
+	SASLScram512 = "scram-sha-512"
+)
+
+// SASL authenticates to the brokers.
+type SASL struct {
+	// Mechanism is "plain", "scram-sha-256", "scram-sha-512", or empty for none.
+	Mechanism string `yaml:"mechanism"`
+	Username  string `yaml:"username"`
+	// Password, or the file whose contents (less the last newline) it is.
+	Password     Secret `yaml:"password"`
+	PasswordFile string `yaml:"password_file"`
+}
+
+// Partitions are the partition counts of our own topics. A count is fixed for
+// the topic's life. The registry always has one.
+type Partitions struct {
+	// Deliveries is the count of the deliveries topic and of every retry tier.
+	Deliveries int `yaml:"deliveries"`
+	Fanout     int `yaml:"fanout"`
+	Attempts   int `yaml:"attempts"`
+	Dead       int `yaml:"dead"`
+	Events     int `yaml:"events"`
+	Invalid    int `yaml:"invalid"`
+}
+
+// Topics are properties of our own topics.
+type Topics struct {
+	// ReplicationFactor of the topics that are created.
+	ReplicationFactor int `yaml:"replication_factor"`
+	// MinInsyncReplicas that must hold a record before it is acknowledged; 0
+	// means one less than the replication factor, and 1 at least.
+	MinInsyncReplicas int       `yaml:"min_insync_replicas"`
+	Retention         Retention `yaml:"retention"`
+}
+
+// MinInsync returns the effective min.insync.replicas.
+func (t Topics) MinInsync() int {
+	if t.MinInsyncReplicas > 0 {
+		return t.MinInsyncReplicas
+	}
+	return max(1, t.ReplicationFactor-1)
+}
+
+// Retention is how long our own topics keep their records.
+type Retention struct {
+	Deliveries time.Duration `yaml:"deliveries"`
+	// Retry is of each retry tier, see [MinRetention].
+	Retry    time.Duration `yaml:"retry"`
+	Fanout   time.Duration `yaml:"fanout"`
+	Attempts time.Duration `yaml:"attempts"`
+	Dead     time.Duration `yaml:"dead"`
+	Events   time.Duration `yaml:"events"`
+	Invalid  time.Duration `yaml:"invalid"`
+}
+
+// MinRetention is the least retention that a topic may have whose records wait
+// for that delay: twice the delay, and an hour more than it, so that a due
+// reader that was away for a while still finds them.
+func MinRetention(delay time.Duration) time.Duration {
+	return max(2*delay, delay+time.Hour)
+}
+
+// Registry is where endpoints and their secrets live.
+type Registry struct {
+	// KeysetFile is the Tink keyset that seals signing secrets, made by
+	// "posthorn keyset create".
+	KeysetFile string `yaml:"keyset_file"`
+}
+
+// HTTP is the admin port: /healthz, /readyz, /metrics and the API.
+type HTTP struct {
+	// Listen is its address. The API has no authentication of its own:
+	// beyond loopback, put one in front.
+	Listen string `yaml:"listen"`
+	// API serves the endpoint API beside health and metrics.
+	API bool `yaml:"api"`
+}
+
+// Delivery says how deliveries are made, retried and bounded. Timeouts belong
+// to the contracts.
+type Delivery struct {
+	// Schedule is the wait before each further attempt, for contracts
+	// without a schedule of their own. Empty means a single attempt.
+	Schedule []time.Duration `yaml:"schedule"`
+	// Tiers are the delays that retry topics exist for, ascending. Waits are
+	// cut into them.
+	Tiers []time.Duration `yaml:"tiers"`
+	// MaxAge ends a run: what is older when it is taken up is dead.
+	MaxAge time.Duration `yaml:"max_age"`
+	// DedupWindow is how far back, in the partition's own timestamps, the
+	// owner of a deliveries partition recognises repeats.
+	DedupWindow time.Duration `yaml:"dedup_window"`
+	// UserAgent of requests whose contract names none.
+	UserAgent string `yaml:"user_agent"`
+	// MaxInFlight is the most concurrent requests of a process.
+	MaxInFlight int `yaml:"max_in_flight"`
+	// ByteBudget is the most memory that queued bodies of a process take.
+	ByteBudget Size `yaml:"byte_budget"`
+	// AllowCIDR opens networks that are refused otherwise, such as
+	// 127.0.0.0/8. Cloud metadata addresses stay refused.
+	AllowCIDR []netip.Prefix `yaml:"allow_cidr"`
+	// DenyCIDR closes networks besides those that are always refused.
+	DenyCIDR []netip.Prefix `yaml:"deny_cidr"`
+	// HTTPSOnly refuses http URLs.
+	HTTPSOnly bool `yaml:"https_only"`
+	// Ports that receivers may have.
+	Ports Ports `yaml:"ports"`
+	// Proxy is an http or https URL; empty for none. The environment's
+	// HTTP_PROXY is never used.
+	Proxy ProxyURL `yaml:"proxy"`
+	// HTTP2 is offered to receivers.
+	HTTP2 bool `yaml:"http2"`
+	// DrainTimeout is how long a shutdown waits for requests in flight; 0
+	// means the longest timeout of any contract, and 5 s.
+	DrainTimeout time.Duration `yaml:"drain_timeout"`
+}
+
+// Breaker is the circuit breaker that every endpoint has.
+type Breaker struct {
+	// Window is how far back requests count.
+	Window time.Duration `yaml:"window"`
+	// MinRequests in the window before it judges.
+	MinRequests int `yaml:"min_requests"`
+	// FailureRatio opens it, above 0 and up to 1.
+	FailureRatio float64 `yaml:"failure_ratio"`
+	// OpenFor is how long it stays open before it probes.
+	OpenFor time.Duration `yaml:"open_for"`
+}
+
+// Fanout says how events with very many endpoints are split.
+type Fanout struct {
+	// TaskSize is the most endpoints that one step of matching handles; an
+	// event that matches more is cut into tasks.
+	TaskSize int `yaml:"task_size"`
+}
+
+// Log says what is logged.
+type Log struct {
+	// Level is "debug", "info", "warn" or "error".
+	Level string `yaml:"level"`
+	// Format is "text" or "json".
+	Format string `yaml:"format"`
+}
+
+// Default returns the configuration of an empty file.
+func Default() *Config {
+	const day = 24 * time.Hour
+	return &Config{
+		Kafka:      Kafka{Brokers: []string{"127.0.0.1:9092"}, ClientID: "posthorn"},
+		Prefix:     "posthorn",
+		Partitions: Partitions{Deliveries: 32, Fanout: 8, Attempts: 8, Dead: 8, Events: 4, Invalid: 4},
+		Topics: Topics{
+			ReplicationFactor: 3,
+			Retention: Retention{
+				Deliveries: 7 * day, Retry: 7 * day, Fanout: 7 * day, Attempts: 7 * day,
+				Dead: 30 * day, Events: 7 * day, Invalid: 30 * day,
+			},
+		},
+		HTTP: HTTP{Listen: "127.0.0.1:9464", API: true},
+		Delivery: Delivery{
+			Schedule:    []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute},
+			Tiers:       []time.Duration{5 * time.Second, time.Minute, 5 * time.Minute, 15 * time.Minute},
+			MaxAge:      day,
+			DedupWindow: time.Minute,
+			UserAgent:   "Posthorn/1.0",
+			MaxInFlight: 4096,
+			ByteBudget:  128 * MiB,
+			Ports:       Ports{Any: true},
+		},
+		Breaker: Breaker{Window: time.Minute, MinRequests: 10, FailureRatio: 0.5, OpenFor: 30 * time.Second},
+		Fanout:  Fanout{TaskSize: 10_000},
+		Log:     Log{Level: "info", Format: "text"},
+	}
+}

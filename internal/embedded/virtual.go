@@ -1,0 +1,62 @@
+package embedded
+
+import (
+	"context"
+	"net"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// virtualPort is a name on the virtual network, not a port of this machine.
+const virtualPort = 9092
+
+// Virtual is a broker on a network in memory. In a testing/synctest bubble its
+// timers and its clients' run in virtual time, since waiting on its connections
+// blocks durably, as waiting on a socket doesn't.
+type Virtual struct {
+	// Cluster is kfake itself, with its controls and its fault injection.
+	*kfake.Cluster
+	network kfake.VirtualNetwork
+}
+
+// TB is the part of testing.TB that [StartVirtual] needs; the package testing
+// itself has no place in the program.
+type TB interface {
+	Helper()
+	Cleanup(func())
+	Fatalf(format string, args ...any)
+}
+
+// StartVirtual starts a broker on a network of its own, in memory unless an
+// option (kfake.DataDir) says otherwise, and closes it at the end of the test.
+// A bubble ends only when its goroutines have: close the clients before it, for
+// instance with t.Cleanup after this call.
+func StartVirtual(t TB, opts ...kfake.Opt) *Virtual {
+	t.Helper()
+	v := new(Virtual)
+	cluster, err := kfake.NewCluster(append([]kfake.Opt{
+		kfake.Ports(virtualPort),
+		kfake.ListenFn(v.network.Listen),
+		kfake.DefaultNumPartitions(DefaultPartitions),
+	}, opts...)...)
+	if err != nil {
+		t.Fatalf("starting virtual Kafka: %v", err)
+	}
+	v.Cluster = cluster
+	t.Cleanup(cluster.Close)
+	return v
+}
+
+// ClientOpts lets a client reach the broker.
+func (v *Virtual) ClientOpts() []kgo.Opt {
+	return []kgo.Opt{kgo.SeedBrokers(v.Addrs()...), kgo.Dialer(v.network.DialContext)}
+}
+
+// Addrs are the bootstrap addresses on the virtual network.
+func (v *Virtual) Addrs() []string { return []string{"localhost:9092"} }
+
+// DialContext dials the broker on its network.
+func (v *Virtual) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return v.network.DialContext(ctx, network, address)
+}

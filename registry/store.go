@@ -1,0 +1,254 @@
+package registry
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"posthorn/registry/match"
+	"posthorn/webhook"
+)
+
+// ErrBadRecord is wrapped by the errors of [Store.Apply].
+var ErrBadRecord = errors.New("bad registry record")
+
+// Store is the registry's state in memory. All methods may be called at the
+// same time. What it returns belongs to the caller.
+type Store struct {
+	index *match.Index
+	bad   atomic.Int64
+
+	mu        sync.RWMutex
+	endpoints map[string]*row
+	contracts map[string]string
+	raw       map[string]map[string][]byte // by kind and ID; the values are never written to
+}
+
+// NewStore returns an empty store.
+func NewStore() *Store {
+	return &Store{
+		index:     match.New(),
+		endpoints: make(map[string]*row),
+		contracts: make(map[string]string),
+		raw:       make(map[string]map[string][]byte),
+	}
+}
+
+// Apply takes in one record; a nil value removes its key. Records of a kind
+// that the store has no table for are kept as they are. The error says what
+// was wrong with a record that was left out: it is counted, the key's earlier
+// state stays, and the caller goes on with the next.
+func (s *Store) Apply(key, value []byte) error {
+	kind, id, err := SplitKey(string(key))
+	if err == nil {
+		if kind == KindEndpoint {
+			err = s.applyEndpoint(id, value)
+		} else {
+			s.applyRaw(kind, id, value)
+		}
+	}
+	if err != nil {
+		s.bad.Add(1)
+		return fmt.Errorf("%w: %w", ErrBadRecord, err)
+	}
+	return nil
+}
+
+func (s *Store) applyEndpoint(id string, value []byte) error {
+	var ep *webhook.Endpoint
+	if value != nil {
+		var err error
+		if ep, err = decodeEndpoint(id, value); err != nil {
+			return err
+		}
+	}
+
+	// The index changes under the same lock: two writers of one ID must leave
+	// both tables with the same one's work.
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.endpoints[id]
+	if old != nil {
+		// A replaced one goes too: its key in the map is part of the old row,
+		// and would keep that alive.
+		delete(s.endpoints, id)
+		if ep == nil || ep.Tenant != old.tenant.Value() {
+			s.index.Delete(old.tenant.Value(), id)
+		}
+	}
+	if ep == nil {
+		return nil
+	}
+	r := newRow(ep, s.contract(ep.Contract))
+	s.endpoints[r.ID] = r
+	s.index.Put(ep.Tenant, &r.Endpoint, ep.Events, ep.Disabled)
+	return nil
+}
+
+// contract gives the one copy of a contract's name. There are only as many
+// names as contracts were ever configured.
+func (s *Store) contract(name string) string {
+	if _, ok := s.contracts[name]; !ok {
+		s.contracts[name] = name
+	}
+	return s.contracts[name]
+}
+
+// decodeEndpoint reads an endpoint's record and checks what the tables rely
+// on. The rules for registrations are not repeated: they may become stricter
+// without making what is registered disappear.
+func decodeEndpoint(id string, value []byte) (*webhook.Endpoint, error) {
+	ep := new(webhook.Endpoint)
+	if err := json.Unmarshal(value, ep); err != nil {
+		return nil, fmt.Errorf("endpoint %.60q: %w", id, err)
+	}
+	switch {
+	case ep.ID != id:
+		return nil, fmt.Errorf("endpoint %.60q: its record says ID %.60q", id, ep.ID)
+	case ep.Tenant == "":
+		return nil, fmt.Errorf("endpoint %.60q: it has no tenant", id)
+	case ep.URL == "":
+		return nil, fmt.Errorf("endpoint %.60q: it has no URL", id)
+	}
+	for _, p := range ep.Events {
+		if err := match.ValidatePattern(p); err != nil {
+			return nil, fmt.Errorf("endpoint %.60q: %w", id, err)
+		}
+	}
+	return ep, nil
+}
+
+func (s *Store) applyRaw(kind, id string, value []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	table := s.raw[kind]
+	if value == nil {
+		if delete(table, id); len(table) == 0 {
+			delete(s.raw, kind)
+		}
+		return
+	}
+	if table == nil {
+		table = make(map[string][]byte)
+		s.raw[kind] = table
+	}
+	table[id] = append(make([]byte, 0, len(value)), value...)
+}
+
+// Get returns an endpoint.
+func (s *Store) Get(id string) (*webhook.Endpoint, bool) {
+	s.mu.RLock()
+	r := s.endpoints[id]
+	s.mu.RUnlock()
+	if r == nil {
+		return nil, false
+	}
+	return r.unpack(), true
+}
+
+// List returns up to limit of a tenant's endpoints in the order of their IDs,
+// beginning above after, and the cursor of the next page: "" at the end.
+func (s *Store) List(tenant, after string, limit int) (page []*webhook.Endpoint, next string) {
+	if limit <= 0 {
+		return nil, after
+	}
+	found := s.index.List(nil, tenant, after, limit+1)
+	if len(found) > limit {
+		found = found[:limit]
+		next = found[limit-1].ID
+	}
+	for _, e := range found {
+		// One that was deleted since it was listed is left out.
+		if ep, ok := s.Get(e.ID); ok && ep.Tenant == tenant {
+			page = append(page, ep)
+		}
+	}
+	return page, next
+}
+
+// Count returns how many endpoints a tenant has, the disabled ones included.
+func (s *Store) Count(tenant string) int { return s.index.Count(tenant) }
+
+// Len returns how many endpoints there are.
+func (s *Store) Len() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.endpoints)
+}
+
+// Bad returns how many records were left out as unreadable.
+func (s *Store) Bad() int64 { return s.bad.Load() }
+
+// Lookup is [match.Index.Lookup] over the enabled endpoints.
+func (s *Store) Lookup(dst []*match.Endpoint, tenant, eventType string) []*match.Endpoint {
+	return s.index.Lookup(dst, tenant, eventType)
+}
+
+// MatchRange is [match.Index.MatchRange] over the enabled endpoints.
+func (s *Store) MatchRange(dst []*match.Endpoint, tenant, eventType, first, last string) []*match.Endpoint {
+	return s.index.MatchRange(dst, tenant, eventType, first, last)
+}
+
+// Breaker returns what was last recorded of an endpoint's breaker. A record
+// that can't be read counts as none.
+func (s *Store) Breaker(endpointID string) (BreakerState, bool) {
+	value, ok := s.Raw(KindBreaker, endpointID)
+	if !ok {
+		return BreakerState{}, false
+	}
+	var b BreakerState
+	if json.Unmarshal(value, &b) != nil {
+		return BreakerState{}, false
+	}
+	return b, true
+}
+
+// Raw returns the value of a record that isn't an endpoint's. It must not be
+// written to.
+func (s *Store) Raw(kind, id string) ([]byte, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	value, ok := s.raw[kind][id]
+	return value, ok
+}
+
+// IDs returns the IDs of a kind's records, in no order.
+func (s *Store) IDs(kind string) []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []string
+	if kind == KindEndpoint {
+		for id := range s.endpoints {
+			out = append(out, id)
+		}
+		return out
+	}
+	for id := range s.raw[kind] {
+		out = append(out, id)
+	}
+	return out
+}
+
+// retain removes every record whose key is not wanted and returns those keys.
+func (s *Store) retain(wanted func(key string) bool) (gone []string) {
+	s.mu.RLock()
+	for id := range s.endpoints {
+		if key := Key(KindEndpoint, id); !wanted(key) {
+			gone = append(gone, key)
+		}
+	}
+	for kind, table := range s.raw {
+		for id := range table {
+			if key := Key(kind, id); !wanted(key) {
+				gone = append(gone, key)
+			}
+		}
+	}
+	s.mu.RUnlock()
+	for _, key := range gone {
+		_ = s.Apply([]byte(key), nil) // a tombstone of a key that splits can't be bad
+	}
+	return gone
+}
