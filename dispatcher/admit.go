@@ -47,6 +47,7 @@ func (d *Dispatcher) Take(l Lease, jobs []Job) {
 		}
 		d.admit(now, j, &acts)
 	}
+	d.lanesChanged()
 	d.mu.Unlock()
 	d.carryOut(acts)
 	if len(behind) > 0 {
@@ -66,6 +67,7 @@ func (d *Dispatcher) admitLater(jobs []*job, v webhook.RegistryVersion) {
 	for _, j := range jobs {
 		d.admit(time.Now(), j, &acts)
 	}
+	d.lanesChanged()
 	d.mu.Unlock()
 	d.carryOut(acts)
 }
@@ -129,7 +131,6 @@ func (d *Dispatcher) admit(now time.Time, j *job, acts *[]action) {
 	case lanes.Start:
 		d.start(now, []*job{j}, acts)
 	case lanes.Queued:
-		d.nudge() // a rate limit may have set a timer
 	case lanes.Spill:
 		d.act(acts, action{job: j, do: doDefer, reason: webhook.ReasonLaneFull, at: now.Add(max(dec.After, spillAfter))})
 	case lanes.Park:
@@ -177,7 +178,7 @@ func (d *Dispatcher) start(now time.Time, jobs []*job, acts *[]action) {
 			d.act(acts, action{job: j, do: doDefer, reason: webhook.ReasonBreakerOpen, at: now.Add(d.parkFor(j.d))})
 			continue
 		}
-		j.allowed = allowed
+		j.allowed, j.started = allowed, now
 		d.act(acts, action{job: j, do: doPost})
 	}
 }
@@ -191,7 +192,9 @@ func (d *Dispatcher) act(acts *[]action, a action) {
 func (d *Dispatcher) hold(j *job, due time.Time) {
 	j.state.held++
 	d.held.add(j, due)
-	d.nudge()
+	if due.Before(d.wakeAt) {
+		d.nudge()
+	}
 }
 
 // unheld keeps the counts of a job that was taken out of the heap.
@@ -220,6 +223,27 @@ func (d *Dispatcher) parkAll(jobs []*job, now time.Time, reason webhook.Reason, 
 		}
 		d.act(acts, action{job: j, do: doDefer, reason: reason, at: now.Add(d.parkFor(j.d))})
 	}
+}
+
+// EndpointChanged looks at an endpoint's queue again, after the endpoint was
+// changed or deleted: what nobody wants any more is discarded at once.
+func (d *Dispatcher) EndpointChanged(id string) {
+	e, ok := d.cfg.Directory.Endpoint(id)
+	if ok && !e.Disabled {
+		return
+	}
+	now := time.Now()
+	var acts []action
+	d.mu.Lock()
+	for _, j := range d.lanes.RemoveKey(id, nil) {
+		d.admit(now, j, &acts)
+	}
+	d.lanesChanged()
+	d.mu.Unlock()
+	if !ok {
+		d.breakers.Forget(id)
+	}
+	d.carryOut(acts)
 }
 
 // Crowded puts the work of a lease back that keeps most holes open in its

@@ -180,6 +180,7 @@ type Dispatcher struct {
 	bytes    int64
 	draining bool
 	wake     chan struct{} // an earlier timer is needed
+	wakeAt   time.Time     // what Run waits for
 }
 
 // leaseState is what the dispatcher knows of a lease.
@@ -201,6 +202,7 @@ type job struct {
 	state  *leaseState
 	size   int64
 
+	started    time.Time // when the lane gave its slot
 	due        time.Time
 	heldAt     int       // 1 + place in the heap; 0: not held
 	immediate  bool      // held as an immediate retry
@@ -280,12 +282,21 @@ func (d *Dispatcher) Run(ctx context.Context) {
 		if at, ok := d.lanes.NextDue(); ok && at.Before(next) {
 			next = at
 		}
+		d.wakeAt = next
 		d.mu.Unlock()
 		d.carryOut(acts)
 		for _, c := range d.breakers.Changes() {
 			d.cfg.Observer.BreakerChanged(c.Key, c.To)
 		}
 		timer.Reset(max(time.Until(next), 0))
+	}
+}
+
+// lanesChanged has Run wake in time for a lane that may start something. It is
+// asked after every call that changed the lanes; the lock is held.
+func (d *Dispatcher) lanesChanged() {
+	if at, ok := d.lanes.NextDue(); ok && at.Before(d.wakeAt) {
+		d.nudge()
 	}
 }
 

@@ -41,12 +41,12 @@ func (d *Dispatcher) post(j *job) {
 	s.NextAt = v.at
 	endSpan(s)
 
-	d.release(j, o, res.Duration, now)
+	d.release(j, o, now)
 	d.follow(j, s, v, now)
 }
 
 // release gives the lane's slot and the breaker's leave back.
-func (d *Dispatcher) release(j *job, o send.Outcome, latency time.Duration, now time.Time) {
+func (d *Dispatcher) release(j *job, o send.Outcome, now time.Time) {
 	key := j.d.EndpointID
 	result, verdict := lanes.Failed, breaker.Failure
 	switch o.Health {
@@ -59,12 +59,13 @@ func (d *Dispatcher) release(j *job, o send.Outcome, latency time.Duration, now 
 	j.allowed = nil
 	var acts []action
 	d.mu.Lock()
-	started := d.lanes.Finish(now, key, result, latency, nil)
+	started := d.lanes.Finish(now, key, result, now.Sub(j.started), nil)
 	if result == lanes.Failed && d.breakers.State(key) == breaker.Open {
 		d.lanes.Narrow(now, key)
 		d.parkAll(d.lanes.Shed(key, nil), now, webhook.ReasonBreakerOpen, &acts)
 	}
 	d.start(now, started, &acts)
+	d.lanesChanged()
 	d.mu.Unlock()
 	d.carryOut(acts)
 }

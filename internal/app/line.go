@@ -318,6 +318,11 @@ func (l *Line) buildDispatch(publisher *retrytopics.Publisher) error {
 		return fmt.Errorf("making the dispatcher: %w", err)
 	}
 	l.goBackground(d.Run)
+	l.onChange = append(l.onChange, func(kind, id string) {
+		if kind == registry.KindEndpoint {
+			go d.EndpointChanged(id) // it may produce, and the follower must not wait
+		}
+	})
 	l.metrics.OnGather(func() { l.sampleDispatcher(d) })
 	return l.addStage(consumer.Config{Name: "dispatch", Group: l.cfg.Prefix + ".dispatch",
 		Topics: []string{l.cfg.Prefix + ".deliveries"}, DedupWindow: l.cfg.Delivery.DedupWindow,

@@ -236,7 +236,7 @@ func Default() *Config {
 			ByteBudget:  128 * MiB,
 			Ports:       Ports{Any: true},
 		},
-		Breaker: Breaker{Window: time.Minute, MinRequests: 10, FailureRatio: 0.5, OpenFor: 30 * time.Second},
+		Breaker: Breaker{Window: 2 * time.Minute, MinRequests: 10, FailureRatio: 0.5, OpenFor: 30 * time.Second},
 		Fanout:  Fanout{TaskSize: 10_000},
 		Log:     Log{Level: "info", Format: "text"},
 	}

@@ -39,6 +39,8 @@ func StartVirtual(t TB, opts ...kfake.Opt) *Virtual {
 		kfake.Ports(virtualPort),
 		kfake.ListenFn(v.network.Listen),
 		kfake.DefaultNumPartitions(DefaultPartitions),
+		// As in StartKafka: kfake's cleaner would take what it must not.
+		kfake.BrokerConfigs(map[string]string{"log.cleaner.backoff.ms": never, "log.retention.ms": "-1"}),
 	}, opts...)...)
 	if err != nil {
 		t.Fatalf("starting virtual Kafka: %v", err)

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"net/netip"
+	"time"
+
+	"posthorn/internal/config"
+)
+
+// grammar is the whole command line.
+type grammar struct {
+	Run      runCmd      `cmd:"" help:"Run the line: match, dispatch, retry, analytics and api, all or some of them."`
+	Dev      devCmd      `cmd:"" help:"Run the whole line in one process with an embedded Kafka broker, its data on disk."`
+	Topics   topicsCmd   `cmd:"" help:"Create or verify Posthorn's own topics."`
+	Endpoint endpointCmd `cmd:"" help:"Work on a tenant's endpoints, through the API."`
+	Event    eventCmd    `cmd:"" help:"Produce events."`
+	Listen   listenCmd   `cmd:"" help:"Receive deliveries on this machine, verify and show them."`
+	Keyset   keysetCmd   `cmd:"" help:"Make the keyset that seals signing secrets."`
+	Config   configCmd   `cmd:"" help:"Check or show the configuration."`
+	Version  versionCmd  `cmd:"" help:"Show the version."`
+}
+
+// configFlag names the configuration.
+type configFlag struct {
+	Config string `short:"c" placeholder:"FILE" env:"POSTHORN_CONFIG" help:"Configuration in YAML. Every key can be overridden by POSTHORN_<PATH_OF_THE_KEY> in the environment."`
+}
+
+type runCmd struct {
+	configFlag
+	Roles       []string `placeholder:"ROLE" enum:"match,dispatch,retry,analytics,api" default:"match,dispatch,retry,analytics,api" help:"What this process does: ${enum}; all by default."`
+	AcceptLoss  bool     `help:"Go on although records that were not read yet have been deleted from a topic."`
+	AcceptReset bool     `help:"Go on although someone has reset a consumer group by hand; what is matched again keeps its identity."`
+}
+
+type devCmd struct {
+	configFlag
+	DataDir   string         `placeholder:"DIR" default:"posthorn-data" help:"Where the broker keeps its data, and addresses.json is written (${default})."`
+	KafkaPort int            `default:"9092" help:"Port of the Kafka listener on 127.0.0.1; 0 takes a free one (${default})."`
+	AdminPort int            `default:"9464" help:"Port of health, metrics and API on 127.0.0.1; 0 takes a free one (${default})."`
+	AllowCIDR []netip.Prefix `name:"allow-cidr" placeholder:"CIDR" help:"Networks that deliveries may go to though they are refused otherwise, such as 127.0.0.0/8."`
+	Demo      bool           `help:"Show the line at work: sample endpoints, a receiver, and 1,000 events."`
+	DemoExit  bool           `env:"DEMO_EXIT" help:"End after the demo's last line, with failure if anything was lost."`
+}
+
+type topicsCmd struct {
+	Apply topicsApplyCmd `cmd:"" help:"Create what is missing, set what differs, and say what was done."`
+	Check topicsCheckCmd `cmd:"" help:"Say everything that differs; exit with 1 if anything does."`
+}
+
+type topicsApplyCmd struct{ configFlag }
+
+type topicsCheckCmd struct{ configFlag }
+
+type endpointCmd struct {
+	Create endpointCreateCmd `cmd:"" help:"Register an endpoint. Its signing secret is shown this once."`
+	Get    endpointGetCmd    `cmd:"" help:"Show an endpoint."`
+	List   endpointListCmd   `cmd:"" help:"List the tenant's endpoints."`
+	Update endpointUpdateCmd `cmd:"" help:"Change an endpoint; what isn't given stays."`
+	Delete endpointDeleteCmd `cmd:"" help:"Delete an endpoint."`
+}
+
+// apiFlags say which API is asked, for whom, and how the answer is written.
+type apiFlags struct {
+	API    string `name:"api" placeholder:"URL" env:"POSTHORN_API" default:"http://127.0.0.1:9464" help:"Admin port of a process with the role api (${default})."`
+	Tenant string `required:"" env:"POSTHORN_TENANT" help:"The tenant whose endpoints these are."`
+	JSON   bool   `name:"json" help:"Write JSON."`
+}
+
+type endpointCreateCmd struct {
+	apiFlags
+	URL         string   `required:"" help:"Where deliveries are POSTed to."`
+	Events      []string `placeholder:"TYPE" help:"Event types to subscribe to, such as order.*; without any, all."`
+	Contract    string   `help:"How deliveries look: standard (the default), bunship, bunjang, bigcommerce, or one of your own."`
+	Header      []string `sep:"none" placeholder:"'NAME: VALUE'" help:"A header to send along; can be repeated."`
+	Secret      string   `placeholder:"SECRET|@FILE" help:"Bring an existing signing secret along, in place of a new one."`
+	Description string   `help:"A note for people."`
+	Disabled    bool     `help:"Register it without delivering to it yet."`
+	RateLimit   float64  `help:"The most POSTs per second; 0 for no limit."`
+	MaxInFlight int      `help:"The most POSTs at a time; 0 for the line's own limit."`
+}
+
+type endpointGetCmd struct {
+	apiFlags
+	ID string `arg:"" help:"The endpoint's ID."`
+}
+
+type endpointListCmd struct{ apiFlags }
+
+type endpointUpdateCmd struct {
+	apiFlags
+	ID           string   `arg:"" help:"The endpoint's ID."`
+	URL          *string  `help:"Where deliveries are POSTed to."`
+	Events       []string `placeholder:"TYPE" xor:"events" help:"Event types to subscribe to, in place of those so far."`
+	AllEvents    bool     `xor:"events" help:"Subscribe to all events."`
+	Header       []string `sep:"none" placeholder:"'NAME: VALUE'" xor:"header" help:"A header to set; can be repeated."`
+	RemoveHeader []string `placeholder:"NAME" help:"A header to send no longer."`
+	NoHeaders    bool     `xor:"header" help:"Send no header of its own along any more."`
+	Description  *string  `help:"A note for people."`
+	Disabled     *bool    `negatable:"" help:"Stop delivering to it, or begin again."`
+	RateLimit    *float64 `help:"The most POSTs per second; 0 for no limit."`
+	MaxInFlight  *int     `help:"The most POSTs at a time; 0 for the line's own limit."`
+	IfMatch      int64    `placeholder:"VERSION" help:"Change it only if it still has that version."`
+}
+
+type endpointDeleteCmd struct {
+	apiFlags
+	ID string `arg:"" help:"The endpoint's ID."`
+}
+
+type eventCmd struct {
+	Send eventSendCmd `cmd:"" help:"Produce CloudEvents to a topic: from flags, or as JSON lines from a file or standard input."`
+}
+
+type eventSendCmd struct {
+	configFlag
+	Brokers     []string          `placeholder:"HOST:PORT" help:"Kafka brokers, in place of the configuration's."`
+	Topic       string            `required:"" help:"The topic to produce to."`
+	Type        string            `help:"Kind of event, such as order.created; in JSON lines, of those without."`
+	Tenant      string            `env:"POSTHORN_TENANT" help:"The tenant, as the extension attribute tenant."`
+	ID          string            `name:"id" help:"ID of the event; a new one by default. With --count, ID-1, ID-2, …"`
+	Source      string            `help:"CloudEvents source; posthorn/event-send by default."`
+	Subject     string            `help:"CloudEvents subject."`
+	Data        *string           `placeholder:"JSON|@FILE" help:"The payload. Without it, events are read as JSON lines, one CloudEvent each."`
+	ContentType string            `help:"Media type of the payload; application/json by default."`
+	File        string            `placeholder:"FILE|-" help:"JSON lines to read; standard input by default."`
+	Extension   map[string]string `mapsep:"none" placeholder:"NAME=VALUE" help:"An extension attribute; can be repeated."`
+	Traceparent string            `env:"TRACEPARENT" help:"W3C trace context to send along."`
+	Tracestate  string            `env:"TRACESTATE" help:"Goes with --traceparent."`
+	Count       int               `help:"How many events to make of --data (1 by default), or the most to read."`
+	Rate        float64           `help:"The most events per second; without it, as fast as possible."`
+	MaxMessage  config.Size       `default:"1000000" help:"The largest batch to produce; the broker has a limit of its own."`
+	JSON        bool              `name:"json" help:"Write the summary as JSON."`
+}
+
+type listenCmd struct {
+	Port       int           `default:"8080" help:"Port on 127.0.0.1; 0 takes a free one (${default})."`
+	Secret     []string      `sep:"none" placeholder:"SECRET|@FILE" help:"Signing secret of an endpoint, to verify with; can be repeated."`
+	Status     int           `default:"200" help:"Answer with this status (${default})."`
+	Delay      time.Duration `help:"Answer after this long."`
+	Hang       bool          `help:"Never answer."`
+	FailFirst  int           `placeholder:"N" help:"Fail the first N POSTs of each delivery."`
+	FailStatus int           `default:"503" help:"The status to fail with (${default})."`
+	RetryAfter time.Duration `help:"Send Retry-After with what isn't 2xx."`
+	MaxBody    config.Size   `default:"1MiB" help:"The largest body to read (${default})."`
+	JSON       bool          `name:"json" help:"Write one JSON object a line."`
+	Quiet      bool          `short:"q" help:"Write only the address and the summary."`
+}
+
+type keysetCmd struct {
+	Create keysetCreateCmd `cmd:"" help:"Write a new keyset to a file that doesn't exist yet."`
+}
+
+type keysetCreateCmd struct {
+	File string `arg:"" help:"The file to write."`
+}
+
+type configCmd struct {
+	Check configCheckCmd `cmd:"" help:"List every mistake of the configuration; exit with 2 if there is one."`
+	Show  configShowCmd  `cmd:"" help:"Show the whole configuration and where each value comes from, without secrets."`
+}
+
+type configCheckCmd struct {
+	configFlag
+	File string `arg:"" optional:"" help:"The configuration, in place of --config."`
+}
+
+type configShowCmd struct {
+	configFlag
+	File string `arg:"" optional:"" help:"The configuration, in place of --config."`
+}
+
+type versionCmd struct{}
