@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"net"
 	"sync"
 	"time"
@@ -33,4 +34,26 @@ func (c *cutter) cut() {
 		_ = conn.Close()
 	}
 	c.conns = nil
+}
+
+// slowly delays everything that is read from a broker.
+func slowly(dial dialFunc, by time.Duration) dialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return slowConn{conn, by}, nil
+	}
+}
+
+type slowConn struct {
+	net.Conn
+	by time.Duration
+}
+
+func (c slowConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	time.Sleep(c.by)
+	return n, err
 }

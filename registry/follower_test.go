@@ -14,7 +14,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"posthorn/registry/match"
 	"posthorn/webhook"
 )
 
@@ -158,10 +157,8 @@ func TestNotCurrentWhenTheBrokerStopsAnswering(t *testing.T) {
 		f := c.follow(t)
 		wake := make(chan struct{})
 		var hold sync.Once
-		fetches := 0
 		c.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
 			c.KeepControl()
-			fetches++
 			hold.Do(func() { c.SleepControl(func() { <-wake }) })
 			return nil, nil, false
 		})
@@ -369,37 +366,4 @@ func TestStartSaysWhatIsWrongWithTheTopic(t *testing.T) {
 			f.Wait()
 		}
 	})
-}
-
-func TestLookupsGoOnWhileRecordsAreTakenIn(t *testing.T) {
-	s := NewStore()
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		var dst []*match.Endpoint
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			dst = s.Lookup(dst[:0], "acme", "order.created")
-			for _, e := range dst {
-				if ep, ok := s.Get(e.ID); ok && ep.ID != e.ID {
-					t.Error("mixed up")
-				}
-			}
-		}
-	})
-	for i := range 5000 {
-		value, _ := json.Marshal(endpoint(i % 300))
-		if i%7 == 0 {
-			value = nil
-		}
-		if err := s.Apply([]byte(Key(KindEndpoint, endpoint(i%300).ID)), value); err != nil {
-			t.Error(err)
-		}
-	}
-	close(stop)
-	wg.Wait()
 }

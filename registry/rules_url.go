@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -22,11 +21,8 @@ func (p Policy) urlProblem(raw string) string {
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
-		// url.Error quotes the whole URL, which may hold a password.
-		if inner := (*url.Error)(nil); errors.As(err, &inner) {
-			err = inner.Err
-		}
-		return fmt.Sprintf("it can't be read: %v", err)
+		// The parser's words quote parts of the URL, which may be a password.
+		return "it can't be read as a URL (RFC 3986); look at the port, brackets and percent-escapes"
 	}
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":

@@ -44,7 +44,12 @@ func TestALimitHoldsAgainstRacingWriters(t *testing.T) {
 			wg.Go(func() {
 				// Spread out, so that the two take the lock from each other.
 				time.Sleep(time.Duration(i%17) * 5 * time.Millisecond)
-				switch err := writers[i%2].Update(t.Context(), put(endpoint(i))); {
+				create := func(tx *Tx) error {
+					err := tx.Put(endpoint(i))
+					time.Sleep(2 * time.Millisecond) // for the rival
+					return err
+				}
+				switch err := writers[i%2].Update(t.Context(), create); {
 				case err == nil:
 					made.Add(1)
 				case errors.Is(err, errLimit):
@@ -64,6 +69,9 @@ func TestALimitHoldsAgainstRacingWriters(t *testing.T) {
 		if f1.Store().Count("acme") != 10 {
 			t.Fatalf("%d endpoints in the store", f1.Store().Count("acme"))
 		}
+		if n.of(IncidentFenced) == 0 {
+			t.Fatal("the writers didn't race")
+		}
 		t.Logf("fenced %d times", n.of(IncidentFenced))
 	})
 }
@@ -78,13 +86,16 @@ func TestAFencedWriterDecidesAgainFromWhatTheRivalWrote(t *testing.T) {
 		calls := 0
 		err := w1.Update(t.Context(), func(tx *Tx) error {
 			calls++
+			if err := tx.Put(endpoint(1)); err != nil {
+				return err
+			}
 			if calls == 1 {
-				// Between this writer's look and its commit.
+				// Between this writer's decision and its commit.
 				if err := w2.Update(t.Context(), put(endpoint(2))); err != nil {
 					t.Errorf("rival: %v", err)
 				}
 			}
-			return tx.Put(endpoint(1))
+			return nil
 		})
 		if !errors.Is(err, errLimit) || calls != 2 {
 			t.Fatalf("after %d calls: %v", calls, err)
@@ -94,6 +105,26 @@ func TestAFencedWriterDecidesAgainFromWhatTheRivalWrote(t *testing.T) {
 		}
 		if _, ok := f1.Store().Get(endpoint(2).ID); !ok || f1.Store().Len() != 1 {
 			t.Fatal("the rival's endpoint isn't the only one")
+		}
+	})
+}
+
+func TestAWriterWithASlowFollowerWaitsForWhatWasCommittedBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := new(kfake.VirtualNetwork)
+		c := newClusterOn(t, network.Listen, network.DialContext)
+		quick := c.follow(t)
+		slow := c.follow(t, func(cfg *FollowerConfig) {
+			cfg.Opts = []kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...), kgo.Dialer(slowly(network.DialContext, 100*time.Millisecond))}
+		})
+		if err := c.write(t, quick, limitOf(1)).Update(t.Context(), put(endpoint(1))); err != nil {
+			t.Fatal(err)
+		}
+		if slow.Store().Len() != 0 {
+			t.Fatal("the follower isn't slow")
+		}
+		if err := c.write(t, slow, limitOf(1)).Update(t.Context(), put(endpoint(2))); !errors.Is(err, errLimit) {
+			t.Fatalf("got %v, want the limit", err)
 		}
 	})
 }

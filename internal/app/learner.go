@@ -6,31 +6,21 @@ import (
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"posthorn/dispatcher/breaker"
 	"posthorn/internal/topics"
 	"posthorn/registry"
 )
 
-// learner writes what the line finds out about endpoints to the registry, in
-// the background: an endpoint's latest state wins over those not written yet.
+// learner writes what the line finds out about endpoints to the registry.
 type learner struct {
-	put func(ctx context.Context, key string, value []byte) error
-	log *slog.Logger
+	send func(key string, value []byte)
+	log  *slog.Logger
 
-	mu      sync.Mutex
-	pending map[string]registry.BreakerState
-	opened  map[string]time.Time // when the breakers that aren't closed were opened
-	more    chan struct{}
+	mu     sync.Mutex
+	opened map[string]time.Time // when the breakers that aren't closed were opened
 }
 
-func newLearner(put func(context.Context, string, []byte) error, log *slog.Logger) *learner {
-	return &learner{put: put, log: log, pending: make(map[string]registry.BreakerState),
-		opened: make(map[string]time.Time), more: make(chan struct{}, 1)}
-}
-
-// breaker notes a breaker's new state.
+// breaker records a breaker's new state.
 func (l *learner) breaker(endpointID string, to breaker.State) {
 	now := time.Now().UTC()
 	l.mu.Lock()
@@ -42,12 +32,14 @@ func (l *learner) breaker(endpointID string, to breaker.State) {
 	case breaker.Closed:
 		delete(l.opened, endpointID)
 	}
-	l.pending[endpointID] = registry.BreakerState{State: stateName(to), Since: now, OpenedAt: l.opened[endpointID]}
+	state := registry.BreakerState{State: stateName(to), Since: now, OpenedAt: l.opened[endpointID]}
 	l.mu.Unlock()
-	select {
-	case l.more <- struct{}{}:
-	default:
+	key, value, err := state.Record(endpointID)
+	if err != nil {
+		l.log.Warn("recording a breaker's state", "endpoint", endpointID, "error", err)
+		return
 	}
+	l.send(key, value)
 }
 
 func stateName(s breaker.State) string {
@@ -60,40 +52,33 @@ func stateName(s breaker.State) string {
 	return "closed"
 }
 
-// run writes until ctx ends, and then what is left, for a moment.
-func (l *learner) run(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-			defer cancel()
-			l.flush(last)
-			return
-		case <-l.more:
-			l.flush(ctx)
-		}
+// heartbeatEvery is how often the registry is written to at least, so that a
+// quiet topic rolls its segment and dropped secrets leave the disk.
+const heartbeatEvery = time.Hour
+
+func (l *Line) buildLearned(context.Context) error {
+	learned, err := registry.NewLearned(registry.LearnedConfig{Topic: topics.Name(l.cfg.Prefix, topics.RoleRegistry),
+		Opts: l.clients, Logger: l.log, Count: l.incident})
+	if err != nil {
+		return err
 	}
+	l.undo.add("registry records", 5*time.Second, learned.Close)
+	l.learn = &learner{send: learned.Send, log: l.log, opened: make(map[string]time.Time)}
+	l.goBackground(func(ctx context.Context) {
+		tick := time.NewTicker(heartbeatEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case now := <-tick.C:
+				if err := learned.Heartbeat(ctx, now); err != nil && ctx.Err() == nil {
+					l.log.Warn("writing the registry's heartbeat", "error", err)
+				}
+			}
+		}
+	})
+	return nil
 }
 
-func (l *learner) flush(ctx context.Context) {
-	l.mu.Lock()
-	batch := l.pending
-	l.pending = make(map[string]registry.BreakerState)
-	l.mu.Unlock()
-	for id, state := range batch {
-		key, value, err := state.Record(id)
-		if err == nil {
-			err = l.put(ctx, key, value)
-		}
-		if err != nil && ctx.Err() == nil {
-			l.log.Warn("recording a breaker's state", "endpoint", id, "error", err)
-		}
-	}
-}
-
-// recordLearned writes a record of what the system itself found out; no
-// change by a user ever writes its keys.
-func (l *Line) recordLearned(ctx context.Context, key string, value []byte) error {
-	r := &kgo.Record{Topic: topics.Name(l.cfg.Prefix, topics.RoleRegistry), Key: []byte(key), Value: value}
-	return l.producer.ProduceSync(ctx, r).FirstErr()
-}
+func (l *Line) incident(i registry.Incident) { l.metrics.Incident(string(i)) }

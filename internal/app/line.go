@@ -111,7 +111,7 @@ func build(ctx context.Context, opts Options) (*Line, error) {
 	l.undo.log = opts.Log
 	l.backgroundCtx, l.stopBackground = context.WithCancel(context.WithoutCancel(ctx))
 	for _, step := range []func(context.Context) error{
-		l.buildTracing, l.buildContracts, l.buildClients, l.checkTopics, l.buildRegistry, l.buildAdmin, l.buildStages, l.startRegistry,
+		l.buildTracing, l.buildContracts, l.buildClients, l.checkTopics, l.buildRegistry, l.buildLearned, l.buildAdmin, l.buildStages, l.startRegistry, l.buildAPI,
 	} {
 		if err := step(ctx); err != nil {
 			return l, err
@@ -189,8 +189,6 @@ func (l *Line) buildStages(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("making the retry publisher: %w", err)
 	}
-	l.learn = newLearner(l.recordLearned, l.log)
-	l.goBackground(l.learn.run)
 	l.malformed = &malformedSink{producer: l.producer, invalid: l.cfg.Prefix + ".invalid", observe: l.metrics.Invalid}
 	if l.opts.Roles.Has(RoleMatch) {
 		if err := l.buildMatch(ctx); err != nil {

@@ -46,7 +46,7 @@ func (l *Line) buildRegistry(context.Context) error {
 				f(kind, id)
 			}
 		},
-		Count: func(i registry.Incident) { l.metrics.Incident(string(i)) },
+		Count: l.incident,
 	})
 	if err != nil {
 		return err

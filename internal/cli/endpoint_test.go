@@ -93,7 +93,8 @@ func line(t *testing.T) (memory, *Endpoints, *bytes.Buffer) {
 	return m, &Endpoints{API: a, Tenant: "acme & sons/1", Out: &out}, &out
 }
 
-func ptr[T any](v T) *T { return &v }
+//go:fix inline
+func ptr[T any](v T) *T { return new(v) }
 
 func TestAnEndpointIsCreatedChangedAndDeleted(t *testing.T) {
 	m, e, out := line(t)
@@ -106,7 +107,7 @@ func TestAnEndpointIsCreatedChangedAndDeleted(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = e.Create(t.Context(), EndpointChange{
-		URL: ptr("https://hooks.example.com/a"), Events: &[]string{"order.*"}, Headers: &headers, Description: ptr("ours"), RateLimit: ptr(2.5),
+		URL: new("https://hooks.example.com/a"), Events: &[]string{"order.*"}, Headers: &headers, Description: new("ours"), RateLimit: new(2.5),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -119,8 +120,8 @@ func TestAnEndpointIsCreatedChangedAndDeleted(t *testing.T) {
 
 	out.Reset()
 	e.JSON = true
-	change := map[string]*string{"X-Env": nil, "X-New": ptr("1")}
-	err = e.Update(t.Context(), "ep_0001", EndpointChange{Disabled: ptr(true), Events: &[]string{}, Headers: &change}, 1)
+	change := map[string]*string{"X-Env": nil, "X-New": new("1")}
+	err = e.Update(t.Context(), "ep_0001", EndpointChange{Disabled: new(true), Events: &[]string{}, Headers: &change}, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +139,7 @@ func TestAnEndpointIsCreatedChangedAndDeleted(t *testing.T) {
 	}
 
 	var refused *APIError
-	if err := e.Update(t.Context(), "ep_0001", EndpointChange{Disabled: ptr(false)}, 1); !errors.As(err, &refused) || refused.Status != http.StatusPreconditionFailed {
+	if err := e.Update(t.Context(), "ep_0001", EndpointChange{Disabled: new(false)}, 1); !errors.As(err, &refused) || refused.Status != http.StatusPreconditionFailed {
 		t.Errorf("a stale version: %v", err)
 	}
 	if err := e.Delete(t.Context(), "ep_0001"); err != nil || len(m) != 0 {
@@ -152,7 +153,7 @@ func TestAnEndpointIsCreatedChangedAndDeleted(t *testing.T) {
 func TestEveryMistakeThatTheAPINamesIsShown(t *testing.T) {
 	_, e, _ := line(t)
 	e.Tenant = "acme"
-	err := e.Create(t.Context(), EndpointChange{URL: ptr("http://10.0.0.1/"), Contract: ptr("unheard")})
+	err := e.Create(t.Context(), EndpointChange{URL: new("http://10.0.0.1/"), Contract: new("unheard")})
 	if err == nil {
 		t.Fatal("it was taken")
 	}

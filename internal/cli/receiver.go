@@ -294,7 +294,7 @@ func (rc *Receiver) verify(got *Received) {
 
 // identify finds the delivery's ID and the event's type, which each contract
 // names in its own way: in headers, or as members of the body.
-func (got *Received) identify() {
+func (r *Received) identify() {
 	var members struct {
 		EventID   string `json:"eventId"`
 		EventType string `json:"eventType"`
@@ -302,14 +302,14 @@ func (got *Received) identify() {
 		Scope     string `json:"scope"`
 	}
 	// A body of another form has none of them.
-	if err := json.Unmarshal(got.Body, &members); err != nil {
+	if err := json.Unmarshal(r.Body, &members); err != nil {
 		members.EventID, members.EventType, members.Type, members.Scope = "", "", "", ""
 	}
-	h := got.Header
-	got.Type = firstOf(h.Get("X-Webhook-Event"), h.Get("Ce-Type"), members.EventType, members.Scope, members.Type)
-	got.ID = firstOf(h.Get("Webhook-Id"), h.Get("X-Webhook-Delivery-Id"), members.EventID)
-	if got.ID == "" {
-		sum := sha256.Sum256(got.Body)
-		got.ID = "sha256:" + hex.EncodeToString(sum[:8])
+	h := r.Header
+	r.Type = firstOf(h.Get("X-Webhook-Event"), h.Get("Ce-Type"), members.EventType, members.Scope, members.Type)
+	r.ID = firstOf(h.Get("Webhook-Id"), h.Get("X-Webhook-Delivery-Id"), members.EventID)
+	if r.ID == "" {
+		sum := sha256.Sum256(r.Body)
+		r.ID = "sha256:" + hex.EncodeToString(sum[:8])
 	}
 }

@@ -326,4 +326,3 @@ func TestPasswordFilesLoseTheirLastLineBreak(t *testing.T) {
 		t.Errorf("%q, %v", got.Reveal(), err)
 	}
 }
-

@@ -41,8 +41,7 @@ func (d *decoder) document(text []byte, v reflect.Value) {
 	file, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		o, msg := d.from, err.Error()
-		var ye yaml.Error
-		if errors.As(err, &ye) {
+		if ye, ok := errors.AsType[yaml.Error](err); ok {
 			msg = ye.GetMessage()
 			if t := ye.GetToken(); t != nil && t.Position != nil {
 				o.Line = t.Position.Line
@@ -200,7 +199,7 @@ func (d *decoder) list(path string, n ast.Node, v reflect.Value) {
 	for i, e := range seq.Values {
 		p := fmt.Sprintf("%s[%d]", path, i)
 		d.origins[p] = d.at(e)
-		if s, ok := out.Index(i).Addr().Interface().(interface{ setDefaults() }); ok {
+		if s, ok := reflect.TypeAssert[interface{ setDefaults() }](out.Index(i).Addr()); ok {
 			s.setDefaults()
 		}
 		d.value(p, e, out.Index(i))

@@ -54,7 +54,7 @@ func setScalar(v reflect.Value, text string) error {
 		v.SetInt(int64(d))
 		return nil
 	}
-	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+	if u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr()); ok {
 		if err := u.UnmarshalText([]byte(text)); err != nil {
 			return fmt.Errorf("%s", strings.TrimPrefix(err.Error(), "netip."))
 		}

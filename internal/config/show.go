@@ -33,7 +33,7 @@ type shower struct {
 func (s *shower) section(path, indent string, v reflect.Value, lead string) {
 	for _, f := range fieldsOf(v.Type()) {
 		fv, p := v.Field(f.index), join(path, f.key)
-		if m, ok := fv.Interface().(Mapping); ok && m.IsZero() {
+		if m, ok := reflect.TypeAssert[Mapping](fv); ok && m.IsZero() {
 			continue
 		}
 		if lead != "" {
@@ -76,14 +76,14 @@ func (s *shower) line(text, path string) {
 }
 
 func showScalar(v reflect.Value) string {
-	if d, ok := v.Interface().(time.Duration); ok {
+	if d, ok := reflect.TypeAssert[time.Duration](v); ok {
 		return FormatDuration(d)
 	}
-	if p, ok := v.Interface().(Ports); ok && !p.Any {
+	if p, ok := reflect.TypeAssert[Ports](v); ok && !p.Any {
 		b, _ := p.MarshalText() // never fails
 		return "[" + strings.ReplaceAll(string(b), ",", ", ") + "]"
 	}
-	if m, ok := v.Interface().(encoding.TextMarshaler); ok {
+	if m, ok := reflect.TypeAssert[encoding.TextMarshaler](v); ok {
 		b, err := m.MarshalText()
 		if err != nil {
 			return masked

@@ -38,9 +38,9 @@ func (j *judge) atLeast(path string, have, least int) {
 	}
 }
 
-func (j *judge) between(path string, have, least, most int) {
-	if have < least || have > most {
-		j.fail(path, "must be from %d to %d, is %d", least, most, have)
+func (j *judge) upTo(path string, have, most int) {
+	if have < 1 || have > most {
+		j.fail(path, "must be from 1 to %d, is %d", most, have)
 	}
 }
 
@@ -162,10 +162,10 @@ func (j *judge) ownTopics() {
 		{"deliveries", p.Deliveries}, {"fanout", p.Fanout}, {"attempts", p.Attempts},
 		{"dead", p.Dead}, {"events", p.Events}, {"invalid", p.Invalid},
 	} {
-		j.between("partitions."+n.key, n.count, 1, 10_000)
+		j.upTo("partitions."+n.key, n.count, 10_000)
 	}
 	t := c.Topics
-	j.between("topics.replication_factor", t.ReplicationFactor, 1, 100)
+	j.upTo("topics.replication_factor", t.ReplicationFactor, 100)
 	j.atLeast("topics.min_insync_replicas", t.MinInsyncReplicas, 0)
 	if t.MinInsyncReplicas > t.ReplicationFactor {
 		j.fail("topics.min_insync_replicas", "is %d and must not exceed topics.replication_factor, which is %d", t.MinInsyncReplicas, t.ReplicationFactor)
@@ -238,7 +238,7 @@ func (j *judge) delivery() {
 		}
 	}
 	j.positive("delivery.dedup_window", d.DedupWindow)
-	j.between("delivery.max_in_flight", d.MaxInFlight, 1, 1_000_000)
+	j.upTo("delivery.max_in_flight", d.MaxInFlight, 1_000_000)
 	if d.ByteBudget < MiB {
 		j.fail("delivery.byte_budget", "must be 1MiB or more, is %s", d.ByteBudget)
 	}
@@ -289,7 +289,7 @@ func (j *judge) rest() {
 	if !(c.Breaker.FailureRatio > 0 && c.Breaker.FailureRatio <= 1) { // NaN is neither
 		j.fail("breaker.failure_ratio", "must be above 0 and at most 1, is %v", c.Breaker.FailureRatio)
 	}
-	j.between("fanout.task_size", c.Fanout.TaskSize, 1, 1_000_000)
+	j.upTo("fanout.task_size", c.Fanout.TaskSize, 1_000_000)
 	j.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	j.oneOf("log.format", c.Log.Format, "text", "json")
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -131,12 +132,7 @@ func (p Ports) Allow(port uint16) bool {
 	if p.Any {
 		return true
 	}
-	for _, q := range p.List {
-		if q == port {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(p.List, port)
 }
 
 // MarshalText returns "any" or the ports, comma separated.

@@ -55,7 +55,7 @@ func Apply(ctx context.Context, cl *kgo.Client, plan []Topic) ([]Change, error) 
 		if err := record(ctx, cl, a.registry, t.Name, t.Partitions); err != nil {
 			return a.changes, err
 		}
-		a.did(t.Name, "recorded %s in %s", plural(t.Partitions, "partition"), a.registry)
+		a.did(t.Name, "recorded %s in %s", partitions(t.Partitions), a.registry)
 	}
 	return a.changes, nil
 }
@@ -70,7 +70,7 @@ func fixed(s found, plan []Topic, recorded map[string]int32) error {
 			c.count(t, int32(len(have.Partitions)))
 		} else if was, ok := recorded[t.Name]; ok && was != t.Partitions {
 			c.add(KindPartitions, t.Name, true, "began with %s, as the registry says, and the configuration says %d; a count is fixed for a topic's life: set %s: %d",
-				plural(was, "partition"), t.Partitions, countKey(t.Role), was)
+				partitions(was), t.Partitions, countKey(t.Role), was)
 		}
 	}
 	c.equal(plan)
@@ -138,7 +138,7 @@ func (a *applier) create(ctx context.Context, t *Topic) error {
 	case err != nil:
 		return fmt.Errorf("creating %s: %w", t.Name, withMessage(err, r.ErrMessage))
 	}
-	a.did(t.Name, "created with %s and a replication factor of %d", plural(t.Partitions, "partition"), t.Replicas)
+	a.did(t.Name, "created with %s and a replication factor of %d", partitions(t.Partitions), t.Replicas)
 	return nil
 }
 

@@ -109,7 +109,7 @@ func (c *checker) add(kind Kind, topic string, refuses bool, format string, args
 func (c *checker) topic(t *Topic) {
 	have, ok := c.topics[t.Name]
 	if !ok {
-		c.add(KindMissing, t.Name, true, "there is no such topic; posthorn topics apply creates it with %s", plural(t.Partitions, "partition"))
+		c.add(KindMissing, t.Name, true, "there is no such topic; posthorn topics apply creates it with %s", partitions(t.Partitions))
 		return
 	}
 	c.count(t, int32(len(have.Partitions)))
@@ -128,9 +128,9 @@ func (c *checker) count(t *Topic, have int32) {
 	case t.Role == RoleRegistry && have != 1:
 		c.add(KindPartitions, t.Name, true, "has %d partitions and must have exactly one: its offset is the registry's version", have)
 	case ok && have != was:
-		c.add(KindPartitions, t.Name, true, "has %s and began with %d, as the registry says; a count is fixed for a topic's life, for an endpoint's records must stay in one partition", plural(have, "partition"), was)
+		c.add(KindPartitions, t.Name, true, "has %s and began with %d, as the registry says; a count is fixed for a topic's life, for an endpoint's records must stay in one partition", partitions(have), was)
 	case have != t.Partitions:
-		c.add(KindPartitions, t.Name, true, "has %s, the configuration says %d; a count is fixed for a topic's life: set %s: %d", plural(have, "partition"), t.Partitions, countKey(t.Role), have)
+		c.add(KindPartitions, t.Name, true, "has %s, the configuration says %d; a count is fixed for a topic's life: set %s: %d", partitions(have), t.Partitions, countKey(t.Role), have)
 	case !ok:
 		c.add(KindPartitionsFresh, t.Name, false, "its partition count is not in the registry yet; posthorn topics apply records it")
 	}
@@ -144,11 +144,11 @@ func countKey(r Role) string {
 	return "partitions." + string(r)
 }
 
-func plural(n int32, noun string) string {
+func partitions(n int32) string {
 	if n == 1 {
-		return "1 " + noun
+		return "1 partition"
 	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return fmt.Sprintf("%d partitions", n)
 }
 
 func (c *checker) config(t *Topic, key string, replicas int) {

@@ -272,7 +272,7 @@ func TestCountsAreReadBehindTransactionMarkers(t *testing.T) {
 	// The registry's own writer uses transactions: an aborted record counts
 	// for nothing, and the markers at the end are no record to wait for.
 	k := c.Kafka
-	k.Brokers = cl.OptValue(kgo.SeedBrokers).([]string)
+	k.Brokers, _ = cl.OptValue(kgo.SeedBrokers).([]string)
 	opts, err := ClientOptions(k)
 	if err != nil {
 		t.Fatal(err)

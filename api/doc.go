@@ -1,0 +1,34 @@
+// Package api is the REST admin API, by which a platform manages the endpoints
+// of its tenants:
+//
+//	POST   /v1/tenants/{tenant}/endpoints
+//	GET    /v1/tenants/{tenant}/endpoints
+//	GET    /v1/tenants/{tenant}/endpoints/{id}
+//	PATCH  /v1/tenants/{tenant}/endpoints/{id}
+//	DELETE /v1/tenants/{tenant}/endpoints/{id}
+//	GET    /openapi.json
+//
+// [New] makes the handler, [OpenAPI] the document that describes it (OpenAPI
+// 3.1; openapi.json beside this file is the same and tested to be).
+//
+// The rules that hold on every route, and where they are kept:
+//
+//   - Every error is a [Problem] (RFC 9457), and one that is the request's
+//     fault names each field. None quotes a value of the body: a signing
+//     secret may be among them (problem.go).
+//   - What is wrong with a request's content is a 400, whether a schema or a
+//     rule found it; a 422 is an Idempotency-Key that was used for another
+//     body (problem.go, idempotency.go).
+//   - A change is checked and written under the registry's lock, in one
+//     [Writer.Update]: limits, If-Match and repeats are exact also with
+//     several processes (endpoints.go).
+//   - A signing secret is in one response, that of the create which generated
+//     it. It is sealed before it leaves the handler (endpoints.go).
+//   - Bodies have at most 64 KiB and arrive within 5 seconds; a request is
+//     given up after [Config].RequestTimeout (serve.go).
+//
+// Who may call the API is not decided here yet: serve it where only the
+// platform reaches it.
+package api
+
+//go:generate go test -run TestTheCheckedInDocumentIsTheOneServed -update

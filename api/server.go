@@ -1,0 +1,120 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+)
+
+// server holds the routes and what they work on.
+type server struct {
+	cfg  Config
+	log  *slog.Logger
+	mux  *http.ServeMux
+	huma huma.API
+}
+
+// New returns the API's handler, for all paths of [OpenAPI] and /openapi.json.
+// Whoever serves it sets the server's own timeouts for headers and idle
+// connections.
+func New(cfg Config) (http.Handler, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := newServer(cfg.withDefaults())
+	document, err := s.document()
+	if err != nil {
+		return nil, err
+	}
+	s.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/openapi+json")
+		_, _ = w.Write(document)
+	})
+	return s.handler(), nil
+}
+
+// OpenAPI returns the OpenAPI 3.1 document of the API, as indented JSON.
+func OpenAPI() ([]byte, error) { return newServer(Config{}).document() }
+
+func newServer(cfg Config) *server {
+	format := huma.Format{Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: unmarshal}
+	hc := huma.DefaultConfig("Posthorn admin API", "1")
+	hc.Info.Description = "Manages the endpoints that receive a tenant's webhooks. Every error is a Problem (RFC 9457)."
+	hc.Tags = []*huma.Tag{{Name: "endpoints", Description: "Receivers of a tenant's webhooks"}}
+	hc.Formats = map[string]huma.Format{"application/json": format, "json": format}
+	hc.RejectUnknownQueryParameters = true
+	hc.DocsPath, hc.SchemasPath = "", ""
+	// huma's own route for the document marshals it on the first request
+	// without a lock: two of them would race.
+	hc.OpenAPIPath = ""
+	// The hook would add a member "$schema" to every object.
+	hc.CreateHooks = nil
+
+	mux := http.NewServeMux()
+	s := &server{cfg: cfg, log: cfg.Logger, mux: mux, huma: humago.New(mux, hc)}
+	s.registerEndpoints()
+	return s
+}
+
+// register adds an operation. All of them have in common how their errors
+// become Problems, and that the body has been read within its bounds already.
+func register[I, O any](s *server, op huma.Operation, handle func(context.Context, *I) (*O, error)) {
+	op.MaxBodyBytes = -1
+	op.BodyReadTimeout = -1 // none; 0 would be a deadline of 5 s that stays on the connection, see readBody
+	huma.Register(s.huma, op, func(ctx context.Context, in *I) (*O, error) {
+		out, err := handle(ctx, in)
+		if err != nil {
+			return nil, s.problemOf(ctx, op.OperationID, err)
+		}
+		return out, nil
+	})
+}
+
+// responses describes an operation's responses besides its main one: bodies by
+// status, and the statuses of Problems; any operation may fail with a Problem
+// of another status.
+func (s *server) responses(bodies map[int]any, problems ...int) map[string]*huma.Response {
+	out := map[string]*huma.Response{"default": s.problemResponse("Any other error")}
+	for status, body := range bodies {
+		out[strconv.Itoa(status)] = &huma.Response{
+			Description: http.StatusText(status),
+			Content:     map[string]*huma.MediaType{"application/json": {Schema: s.schemaOf(body)}},
+		}
+	}
+	for _, status := range problems {
+		out[strconv.Itoa(status)] = s.problemResponse(http.StatusText(status))
+	}
+	return out
+}
+
+func (s *server) problemResponse(description string) *huma.Response {
+	return &huma.Response{
+		Description: description,
+		Content:     map[string]*huma.MediaType{problemType: {Schema: s.schemaOf(Problem{})}},
+	}
+}
+
+func (s *server) schemaOf(v any) *huma.Schema {
+	return s.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeOf(v), true, "")
+}
+
+func (s *server) document() ([]byte, error) {
+	compact, err := json.Marshal(s.huma.OpenAPI())
+	if err != nil {
+		return nil, fmt.Errorf("encoding OpenAPI document: %w", err)
+	}
+	var out bytes.Buffer
+	if err := json.Indent(&out, compact, "", "  "); err != nil {
+		return nil, fmt.Errorf("encoding OpenAPI document: %w", err)
+	}
+	out.WriteByte('\n')
+	return out.Bytes(), nil
+}

@@ -1,0 +1,129 @@
+package app
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"posthorn/api"
+	"posthorn/contract"
+	"posthorn/internal/topics"
+	"posthorn/registry"
+	"posthorn/registry/match"
+	"posthorn/webhook"
+)
+
+// buildAPI serves the admin API on the admin port, when the process has that
+// role.
+func (l *Line) buildAPI(context.Context) error {
+	if !l.opts.Roles.Has(RoleAPI) || !l.cfg.HTTP.API || l.admin == nil {
+		return nil
+	}
+	writer, err := registry.NewWriter(registry.WriterConfig{Topic: topics.Name(l.cfg.Prefix, topics.RoleRegistry),
+		Opts: l.clients, Follower: l.follower, Logger: l.log, Count: l.incident})
+	if err != nil {
+		return err
+	}
+	l.undo.add("registry writer", 5*time.Second, func(context.Context) error { writer.Close(); return nil })
+	key, err := idempotencyKey(l.cfg.Registry.KeysetFile)
+	if err != nil {
+		return err
+	}
+	handler, err := api.New(api.Config{
+		Endpoints: l.store, Writer: registryWriter{writer}, Contracts: contractSecrets{l.contracts}, Sealer: l.keyset,
+		CheckEndpoint: l.checkEndpoint, Covers: covers, NewEndpointID: registry.NewEndpointID,
+		IdempotencyKey: key, Logger: l.log,
+	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(l.admin.Mount("/v1/", handler), l.admin.Mount("/openapi.json", handler))
+}
+
+// idempotencyKey is derived from the keyset, so that every process has the
+// same. A new keyset makes earlier Idempotency-Keys unknown, no more.
+func idempotencyKey(keysetFile string) ([]byte, error) {
+	text, err := os.ReadFile(keysetFile)
+	if err != nil {
+		return nil, fmt.Errorf("reading keyset: %w", err)
+	}
+	sum := sha256.Sum256(append([]byte("posthorn idempotency key\n"), text...))
+	return sum[:], nil
+}
+
+// checkEndpoint is the rules of registration under the operator's policy.
+func (l *Line) checkEndpoint(ep *webhook.Endpoint) []api.FieldError {
+	httpsOnly := l.cfg.Delivery.HTTPSOnly
+	if c, ok := l.contracts.Get(ep.Contract); ok && c.HTTPSOnly() {
+		httpsOnly = true
+	}
+	policy := registry.Policy{
+		HTTPSOnly: httpsOnly, AllowCIDRs: l.cfg.Delivery.AllowCIDR, Ports: l.cfg.Delivery.Ports.List,
+		CheckContract: func(name string) error {
+			if _, ok := l.contracts.Get(name); !ok {
+				return fmt.Errorf("%q is not known; there are %v", name, l.contracts.Names())
+			}
+			return nil
+		},
+		ReservedHeaders: func(name string) []string {
+			if c, ok := l.contracts.Get(name); ok {
+				return c.ReservedHeaders()
+			}
+			return nil
+		},
+	}
+	if l.cfg.Delivery.Ports.Any {
+		policy.Ports = nil
+	}
+	var out []api.FieldError
+	for _, e := range registry.ValidateEndpoint(ep, policy) {
+		out = append(out, api.FieldError{Field: e.Field, Problem: e.Problem})
+	}
+	return slices.Clip(out)
+}
+
+// covers reports whether a subscribed pattern covers an event type, by the very
+// index that matching uses.
+func covers(pattern, eventType string) bool {
+	x := match.New()
+	x.Put("", &match.Endpoint{ID: "e"}, []string{pattern}, false)
+	return len(x.Lookup(nil, "", eventType)) > 0
+}
+
+// registryWriter is the registry's write lock as api.Writer.
+type registryWriter struct{ w *registry.Writer }
+
+// Update implements api.Writer.
+func (r registryWriter) Update(ctx context.Context, change func(api.Tx) error) error {
+	err := r.w.Update(ctx, func(tx *registry.Tx) error { return change(tx) })
+	if errors.Is(err, registry.ErrStopped) || errors.Is(err, registry.ErrUnavailable) {
+		return fmt.Errorf("%w: %w", api.ErrUnavailable, err)
+	}
+	return err
+}
+
+// contractSecrets is the contracts as api.Contracts.
+type contractSecrets struct{ contracts contract.Set }
+
+// GenerateSecret implements api.Contracts.
+func (c contractSecrets) GenerateSecret(name string) (string, error) {
+	k, ok := c.contracts.Get(name)
+	if !ok {
+		return "", fmt.Errorf("contract %q is not known", name)
+	}
+	return k.GenerateSecret(), nil
+}
+
+// CheckSecret implements api.Contracts.
+func (c contractSecrets) CheckSecret(name, secret string) error {
+	k, ok := c.contracts.Get(name)
+	if !ok {
+		return fmt.Errorf("contract %q is not known", name)
+	}
+	_, err := k.ParseSecret(secret)
+	return err
+}
