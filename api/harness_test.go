@@ -32,6 +32,8 @@ type memory struct {
 	ids       int
 	// rivals is how many times an Update loses its lock and runs its change again.
 	rivals int
+	// rival is what another process commits before the change runs again.
+	rival func(state map[string]*webhook.Endpoint)
 	// before runs in front of each Update, and fails it.
 	before func(ctx context.Context) error
 	after  func() // behind each commit
@@ -77,7 +79,10 @@ func (m *memory) Update(ctx context.Context, change func(Tx) error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var tx *memoryTx
-	for range m.rivals + 1 {
+	for try := range m.rivals + 1 {
+		if try > 0 && m.rival != nil {
+			m.rival(m.endpoints)
+		}
 		tx = &memoryTx{now: time.Now().UTC(), state: maps.Clone(m.endpoints)}
 		if err := change(tx); err != nil {
 			return fmt.Errorf("changing registry: %w", err)

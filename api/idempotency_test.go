@@ -119,6 +119,25 @@ func TestConcurrentRepeatsMakeOneEndpointAndShowItsOwnSecret(t *testing.T) {
 	}
 }
 
+func TestOfSeveralTriesTheLastIsAnswered(t *testing.T) {
+	c := start(t)
+	c.store.rivals = 1
+	// A rival of the same key was faster.
+	first := c.create(plainBody, "Idempotency-Key", "k")
+	taken := c.store.endpoints[first.ID]
+	delete(c.store.endpoints, first.ID)
+	c.store.rival = func(state map[string]*webhook.Endpoint) { state[taken.ID] = taken }
+	if a := c.do("POST", acme, plainBody, "Idempotency-Key", "k").want(http.StatusOK); decode[CreatedEndpoint](a).Secret != "" {
+		t.Errorf("a secret that was never stored is shown: %s", a.body)
+	}
+	// What the first try found has been deleted by the second.
+	c.store.rival = func(state map[string]*webhook.Endpoint) { delete(state, taken.ID) }
+	made := c.create(plainBody, "Idempotency-Key", "k")
+	if got := unseal(c.store.endpoints[made.ID].Secrets[0].Sealed); made.Secret != got {
+		t.Errorf("secret %q is shown, and %q stored", made.Secret, got)
+	}
+}
+
 func unseal(b []byte) string {
 	out := make([]byte, len(b))
 	for i := range b {

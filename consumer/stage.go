@@ -92,6 +92,9 @@ type Config struct {
 	PollRecords int
 	// DrainWithin bounds a shutdown's wait for what is in flight.
 	DrainWithin time.Duration
+	// Starts is where partitions begin that have no commit; those that aren't
+	// in it begin at their first record.
+	Starts map[string]map[int32]int64
 	// AcceptLoss goes on where a committed offset has fallen out of the log.
 	AcceptLoss bool
 	// RefuseForeign halts a partition whose commit isn't ours: someone reset
@@ -138,6 +141,7 @@ type Stage struct {
 	leases  map[partition]*Lease
 	fetched map[partition]commit // read by OnOffsetsFetched, used by the takeover
 	halted  map[partition]error  // partitions that need a person
+	joined  bool                 // the group has let us in once
 
 	commitMu   sync.Mutex   // one commit at a time; held before mu, never after
 	answeredAt atomic.Int64 // Unix nanoseconds of the last commit that was answered well
@@ -184,6 +188,7 @@ func (s *Stage) options() []kgo.Opt {
 		kgo.RebalanceTimeout(20*time.Second),
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // what the log lost is told, never skipped over
+		kgo.OnPartitionsAssigned(s.assigned),
 		kgo.OnOffsetsFetched(s.offsetsFetched),
 		kgo.AdjustFetchOffsetsFn(s.takeOver),
 		kgo.OnPartitionsRevoked(s.revoked),
@@ -352,12 +357,16 @@ func (s *Stage) restartFailed() {
 		l.ended.Store(true)
 		snap := l.tracker.Snapshot(watermark.RunsLimit)
 		l.tracker.Close()
-		next := s.newLease(partition{l.Topic, l.Partition}, snap.Watermark, snap.Finished, l.readFrom.Load())
+		readFrom := snap.Watermark
+		if l.memory != nil {
+			readFrom = min(l.readFrom.Load(), snap.Watermark)
+		}
+		next := s.newLease(partition{l.Topic, l.Partition}, snap.Watermark, snap.Finished, readFrom)
 		next.applied = l.applied
 		if offsets[l.Topic] == nil {
 			offsets[l.Topic] = make(map[int32]kgo.EpochOffset)
 		}
-		offsets[l.Topic][l.Partition] = kgo.EpochOffset{Epoch: -1, Offset: min(l.readFrom.Load(), snap.Watermark)}
+		offsets[l.Topic][l.Partition] = kgo.EpochOffset{Epoch: -1, Offset: readFrom}
 	}
 	s.mu.Unlock()
 	s.commitMu.Unlock()
@@ -391,6 +400,9 @@ func (s *Stage) Ready() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var errs []error
+	if !s.joined {
+		errs = append(errs, fmt.Errorf("group %s: not joined yet", s.cfg.Group))
+	}
 	for _, err := range s.halted {
 		errs = append(errs, err)
 	}

@@ -9,8 +9,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
-
-	"posthorn/consumer/watermark"
 )
 
 // Start says where a topic that was never read begins.
@@ -26,15 +24,21 @@ type Start struct {
 // same whatever is produced meanwhile. It has to run before the group's first
 // member polls. Topics that the group knows are left alone: their later
 // partitions start at the beginning.
-func CommitStarts(ctx context.Context, adm *kadm.Client, group string, starts []Start, log *slog.Logger) error {
+//
+// Kafka lets nobody but a member commit for a group that has members. Then
+// (another process runs already, and a topic is new in our configuration) the
+// answer is returned for [Config.Starts], and the member that gets a partition
+// commits it.
+func CommitStarts(ctx context.Context, adm *kadm.Client, group string, starts []Start, log *slog.Logger) (map[string]map[int32]int64, error) {
 	committed, err := adm.FetchOffsets(ctx, group)
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
-		return fmt.Errorf("resolving where sources start: fetching the commits of group %s: %w", group, err)
+		return nil, fmt.Errorf("resolving where sources start: fetching the commits of group %s: %w", group, err)
 	}
 	known := make(map[string]bool)
 	committed.Each(func(o kadm.OffsetResponse) { known[o.Topic] = known[o.Topic] || o.At >= 0 })
 
 	var commits kadm.Offsets
+	resolved := make(map[string]map[int32]int64)
 	for _, s := range starts {
 		if known[s.Topic] {
 			continue
@@ -52,29 +56,31 @@ func CommitStarts(ctx context.Context, adm *kadm.Client, group string, starts []
 			err = listed.Error()
 		}
 		if err != nil {
-			return fmt.Errorf("resolving where %s starts: %w", s.Topic, err)
+			return nil, fmt.Errorf("resolving where %s starts: %w", s.Topic, err)
 		}
 		listed.Each(func(o kadm.ListedOffset) {
 			commits.Add(kadm.Offset{Topic: o.Topic, Partition: o.Partition, At: o.Offset, LeaderEpoch: -1,
-				Metadata: watermark.EncodeMetadata(watermark.Snapshot{Watermark: o.Offset}, 0)})
+				Metadata: freshMetadata(o.Offset)})
+			if resolved[o.Topic] == nil {
+				resolved[o.Topic] = make(map[int32]int64)
+			}
+			resolved[o.Topic][o.Partition] = o.Offset
 			log.Info("source starts", "topic", o.Topic, "partition", o.Partition, "offset", o.Offset)
 		})
 	}
 	if len(commits) == 0 {
-		return nil
+		return nil, nil
 	}
 	answer, err := adm.CommitOffsets(ctx, group, commits)
 	if err == nil {
 		err = answer.Error()
 	}
-	// A member of ours was quicker and has the group: then it resolved the
-	// starts too.
 	if errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.RebalanceInProgress) || errors.Is(err, kerr.IllegalGeneration) {
-		log.Info("another process has resolved where the sources start", "group", group)
-		return nil
+		log.Info("the group is in use: its members commit where the sources start", "group", group)
+		return resolved, nil
 	}
 	if err != nil {
-		return fmt.Errorf("committing where sources start: %w", err)
+		return nil, fmt.Errorf("committing where sources start: %w", err)
 	}
-	return nil
+	return resolved, nil
 }

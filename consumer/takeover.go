@@ -68,6 +68,19 @@ func (s *Stage) offsetsFetched(_ context.Context, _ *kgo.Client, resp *kmsg.Offs
 	return nil
 }
 
+// assigned is called once the group has decided, whether or not there is
+// anything in it for us.
+func (s *Stage) assigned(context.Context, *kgo.Client, map[string][]int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.joined = true
+}
+
+// freshMetadata is the metadata of a partition that nobody has worked on.
+func freshMetadata(at int64) string {
+	return watermark.EncodeMetadata(watermark.Snapshot{Watermark: at}, 0)
+}
+
 // takeOver builds a lease for each new partition and says where to read from:
 // below the watermark, as far as repeats are remembered.
 func (s *Stage) takeOver(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
@@ -128,7 +141,11 @@ func (s *Stage) takeOverOne(ctx context.Context, p partition, start, end int64) 
 	delete(s.halted, p)
 	s.mu.Unlock()
 	if !known || c.offset < 0 {
-		c = commit{offset: start, metadata: watermark.EncodeMetadata(watermark.Snapshot{Watermark: start}, 0)}
+		at := start
+		if from, ok := s.cfg.Starts[p.topic][p.id]; ok {
+			at = min(max(from, start), end)
+		}
+		c = commit{offset: at, metadata: freshMetadata(at)}
 	}
 
 	var halt error
@@ -137,7 +154,8 @@ func (s *Stage) takeOverOne(ctx context.Context, p partition, start, end int64) 
 		s.cfg.Observer.Lost(p.topic, p.id, max(start-c.offset, 0))
 		s.log.Error("records were lost before they were worked on", "stage", s.cfg.Name, "accepted", s.cfg.AcceptLoss, "error", loss)
 		if s.cfg.AcceptLoss {
-			c.offset = start
+			// The metadata told of the old log.
+			c = commit{offset: start, metadata: freshMetadata(start)}
 		} else {
 			halt = loss
 		}

@@ -89,13 +89,13 @@ func (d *Dispatcher) admit(now time.Time, j *job, acts *[]action) {
 		d.drop(j)
 		return
 	}
-	e, ok := d.cfg.Directory.Endpoint(j.d.EndpointID)
-	if !ok {
-		d.act(acts, action{job: j, do: doDiscard, reason: webhook.ReasonEndpointDeleted})
+	if !d.cfg.Directory.Reached(j.d.Registry) {
+		d.hold(j, now.Add(blockedFor))
 		return
 	}
-	if e.Disabled {
-		d.act(acts, action{job: j, do: doDiscard, reason: webhook.ReasonEndpointDisabled})
+	e, ok := d.cfg.Directory.Endpoint(j.d.EndpointID)
+	if reason := nobody(e, ok); reason != "" {
+		d.act(acts, action{job: j, do: doDiscard, reason: reason})
 		return
 	}
 	if _, ok := d.cfg.Directory.Contract(j.d.Contract); !ok {
@@ -114,7 +114,6 @@ func (d *Dispatcher) admit(now time.Time, j *job, acts *[]action) {
 		d.hold(j, j.d.NotBefore)
 		return
 	}
-	j.target = e
 	if d.breakers.State(j.d.EndpointID) == breaker.Open {
 		d.act(acts, action{job: j, do: doDefer, reason: webhook.ReasonBreakerOpen, at: now.Add(d.parkFor(j.d))})
 		return
@@ -172,6 +171,15 @@ func (d *Dispatcher) start(now time.Time, jobs []*job, acts *[]action) {
 			d.hold(j, now.Add(blockedFor))
 			continue
 		}
+		// What waited in the queue may have been overtaken by a change: a new
+		// URL or secret counts at once, and nothing goes to whom nobody wants.
+		e, known := d.cfg.Directory.Endpoint(key)
+		if reason := nobody(e, known); reason != "" {
+			giveUpSlot()
+			d.act(acts, action{job: j, do: doDiscard, reason: reason})
+			continue
+		}
+		j.target = e
 		allowed, ok := d.breakers.Allow(key)
 		if !ok {
 			giveUpSlot()
@@ -181,6 +189,17 @@ func (d *Dispatcher) start(now time.Time, jobs []*job, acts *[]action) {
 		j.allowed, j.started = allowed, now
 		d.act(acts, action{job: j, do: doPost})
 	}
+}
+
+// nobody says why there is nobody to deliver to, if that is so.
+func nobody(e Endpoint, known bool) webhook.Reason {
+	switch {
+	case !known:
+		return webhook.ReasonEndpointDeleted
+	case e.Disabled:
+		return webhook.ReasonEndpointDisabled
+	}
+	return ""
 }
 
 // act notes an action: from here on the job is open until it is settled.
@@ -202,9 +221,14 @@ func (d *Dispatcher) unheld(j *job) {
 	j.state.held--
 	if j.immediate {
 		j.immediate = false
-		if d.waiters[j.d.EndpointID]--; d.waiters[j.d.EndpointID] <= 0 {
-			delete(d.waiters, j.d.EndpointID)
-		}
+		d.waited(j.d.EndpointID)
+	}
+}
+
+// waited gives up a place among an endpoint's immediate retries.
+func (d *Dispatcher) waited(endpointID string) {
+	if d.waiters[endpointID]--; d.waiters[endpointID] <= 0 {
+		delete(d.waiters, endpointID)
 	}
 }
 

@@ -226,7 +226,8 @@ func New(cfg Config) (*Dispatcher, error) {
 		return nil, fmt.Errorf("making breakers: %w", err)
 	}
 	d := &Dispatcher{cfg: cfg, breakers: breakers, lanes: set,
-		waiters: make(map[string]int), leases: make(map[Lease]*leaseState), wake: make(chan struct{}, 1)}
+		waiters: make(map[string]int), leases: make(map[Lease]*leaseState), wake: make(chan struct{}, 1),
+		wakeAt: time.Now().AddDate(1, 0, 0)} // until Run has looked, everything is worth a nudge
 	d.room = sync.NewCond(&d.mu)
 	return d, nil
 }

@@ -96,6 +96,9 @@ func (d *Dispatcher) waitImmediate(j *job, s *webhook.Settlement, v verdict, now
 	again := j.d.Retried(v.at)
 	d.mu.Lock()
 	full := j.state.closing || d.waiters[j.d.EndpointID] >= waitersPerEndpoint
+	if !full { // its place is taken now: others end while this one's record is under way
+		d.waiters[j.d.EndpointID]++
+	}
 	d.mu.Unlock()
 	if full {
 		d.settle(j, s, func(done func(error)) { d.cfg.Retries.Put(again, now, done) })
@@ -105,15 +108,19 @@ func (d *Dispatcher) waitImmediate(j *job, s *webhook.Settlement, v verdict, now
 	d.cfg.Recorder.Record(s, func(err error) {
 		if err != nil {
 			j.state.lease.Fail(err)
+			d.mu.Lock()
+			d.waited(j.d.EndpointID)
+			d.mu.Unlock()
 			d.close(j, false)
 			return
 		}
 		d.mu.Lock()
 		j.d = again
 		closing := j.state.closing
-		if !closing {
+		if closing {
+			d.waited(j.d.EndpointID)
+		} else {
 			j.immediate = true
-			d.waiters[j.d.EndpointID]++
 			d.hold(j, v.at)
 			d.closed(j.state)
 		}

@@ -177,7 +177,8 @@ func (f *Follower) Start(ctx context.Context) error {
 	}
 }
 
-// Wait returns when following has ended, after the context of [Follower.Start].
+// Wait returns when following has ended, after the context of [Follower.Start]
+// did. It must not be called before that.
 func (f *Follower) Wait() { <-f.done }
 
 // follow reads until ctx ends. Before the first bootstrap an unusable topic

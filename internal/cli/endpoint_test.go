@@ -94,8 +94,6 @@ func line(t *testing.T) (memory, *Endpoints, *bytes.Buffer) {
 }
 
 //go:fix inline
-func ptr[T any](v T) *T { return new(v) }
-
 func TestAnEndpointIsCreatedChangedAndDeleted(t *testing.T) {
 	m, e, out := line(t)
 	if m == nil {

@@ -307,7 +307,7 @@ func TestSecretsAreNeverWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	fmt.Fprintf(&b, "%v %+v %#v %s %q", c.Kafka.SASL, c.Kafka.SASL, *c, c.Kafka.SASL.Password, c.Delivery.Proxy)
-	if err := json.NewEncoder(&b).Encode(c); err != nil {
+	if err := json.NewEncoder(&b).Encode(map[string]any{"password": c.Kafka.SASL.Password, "proxy": c.Delivery.Proxy}); err != nil {
 		t.Fatal(err)
 	}
 	slog.New(slog.NewJSONHandler(&b, nil)).Info("x", "password", c.Kafka.SASL.Password, "kafka", c.Kafka, "proxy", c.Delivery.Proxy)

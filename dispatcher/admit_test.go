@@ -1,0 +1,346 @@
+package dispatcher
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"posthorn/dispatcher/breaker"
+	"posthorn/dispatcher/send"
+	"posthorn/webhook"
+)
+
+func TestNobodyToDeliverToIsADiscard(t *testing.T) {
+	dispatching(t, nil, func(b *bench) {
+		b.endpoint("off")
+		b.mu.Lock()
+		e := b.endpoints["off"]
+		e.Disabled = true
+		b.endpoints["off"] = e
+		b.mu.Unlock()
+		tickets := b.take(newLease(), b.delivery("1", "off"), b.delivery("2", "deleted"))
+		time.Sleep(time.Second)
+		ss := b.settlements(webhook.KindDiscard)
+		if len(ss) != 2 || ss[0].Reason != webhook.ReasonEndpointDisabled || ss[1].Reason != webhook.ReasonEndpointDeleted {
+			t.Errorf("settled %+v", ss)
+		}
+		if len(b.postsTo("")) != 0 || len(b.putBack()) != 0 || len(b.graves()) != 0 || finished(tickets) != 2 {
+			t.Errorf("%d POSTs, %d finished", len(b.postsTo("")), finished(tickets))
+		}
+	})
+}
+
+func TestAnEndpointDisabledStopsAtOnceAlsoForWhatIsQueued(t *testing.T) {
+	dispatching(t, nil, func(b *bench) {
+		b.endpoint("e")
+		b.setAnswer(func(ctx context.Context, _ string, _ int) send.Result { return after(ctx, time.Second, status(200)) })
+		tickets := b.take(newLease(), b.many(50, "e")...)
+		time.Sleep(1500 * time.Millisecond)
+		before := len(b.postsTo("e"))
+		b.mu.Lock()
+		e := b.endpoints["e"]
+		e.Disabled = true
+		b.endpoints["e"] = e
+		b.mu.Unlock()
+		time.Sleep(time.Minute)
+		if n := len(b.postsTo("e")); n != before {
+			t.Errorf("%d POSTs began after the endpoint was disabled", n-before)
+		}
+		if n := len(b.settlements(webhook.KindDiscard)); n != 50-before || finished(tickets) != 50 {
+			t.Errorf("%d discarded, %d finished; want %d and 50", n, finished(tickets), 50-before)
+		}
+	})
+}
+
+func TestTooOldIsDeadAsExpiredWithoutAPost(t *testing.T) {
+	dispatching(t, nil, func(b *bench) {
+		b.endpoint("e")
+		old := b.delivery("old", "e")
+		old.MatchedAt = time.Now().Add(-24*time.Hour - time.Second)
+		unknown := b.delivery("unknown", "e")
+		unknown.Contract = "removed"
+		fresh := b.delivery("fresh", "e")
+		fresh.MatchedAt = time.Now().Add(-24*time.Hour + time.Second)
+		tickets := b.take(newLease(), old, unknown, fresh)
+		time.Sleep(time.Second)
+		g := b.graves()
+		if len(g) != 2 || g[0].reason != webhook.ReasonExpired || g[1].reason != webhook.ReasonUnknownContract || g[0].status != 0 {
+			t.Fatalf("dead %+v", g)
+		}
+		if ss := b.settlements(webhook.KindDead); len(ss) != 2 || ss[0].Reason != webhook.ReasonExpired {
+			t.Errorf("settled %+v", ss)
+		}
+		if posts := b.postsTo("e"); len(posts) != 1 || posts[0].body != "fresh" || finished(tickets) != 3 {
+			t.Errorf("%d POSTs, %d finished", len(posts), finished(tickets))
+		}
+	})
+}
+
+func TestADeliveryMatchedByANewerRegistryWaitsForIt(t *testing.T) {
+	dispatching(t, nil, func(b *bench) {
+		b.endpoint("known")
+		ahead := b.delivery("1", "new")
+		ahead.Registry.Offset = 7
+		tickets := b.take(newLease(), ahead, b.delivery("2", "known"))
+		time.Sleep(5 * time.Second)
+		if len(b.postsTo("known")) != 1 || len(b.settlements("")) != 1 {
+			t.Fatalf("settled %+v; want only the delivery to the endpoint that is known", b.settlements(""))
+		}
+		b.endpoint("new")
+		b.advance(7)
+		time.Sleep(time.Second)
+		if len(b.postsTo("new")) != 1 || finished(tickets) != 2 {
+			t.Error("not delivered once the registry had come that far")
+		}
+	})
+}
+
+func TestAZombiePostsNothingAndGoesOnWhenItIsAliveAgain(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		set  func(*hold, bool)
+	}{
+		{"no commit was answered for five seconds", func(h *hold, blocked bool) { h.live.Store(!blocked) }},
+		{"too much is uncommitted", func(h *hold, blocked bool) { h.crowded.Store(blocked) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dispatching(t, nil, func(b *bench) {
+				b.endpoint("e")
+				l, healthy := newLease(), newLease()
+				c.set(l, true)
+				tickets := b.take(l, b.many(10, "e")...)
+				others := b.take(healthy, b.delivery("other", "e"))
+				time.Sleep(10 * time.Second)
+				if n := len(b.postsTo("e")); n != 1 || finished(others) != 1 {
+					t.Errorf("%d POSTs, want only the one of the healthy lease", n)
+				}
+				c.set(l, false)
+				time.Sleep(time.Second)
+				if n := len(b.postsTo("e")); n != 11 || finished(tickets) != 10 {
+					t.Errorf("%d POSTs and %d finished after it came back, want 11 and 10", n, finished(tickets))
+				}
+			})
+		})
+	}
+}
+
+func TestTheByteBudgetStopsPollsUntilWorkIsDone(t *testing.T) {
+	dispatching(t, func(c *Config) { c.ByteBudget = 10 * jobOverhead }, func(b *bench) {
+		b.endpoint("slow")
+		b.setAnswer(func(ctx context.Context, _ string, _ int) send.Result { return after(ctx, time.Second, status(200)) })
+		if err := b.Room(b.t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.take(newLease(), b.many(10, "slow")...)
+		begun := time.Now()
+		if err := b.Room(b.t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if waited := time.Since(begun); waited < time.Second || waited > 3*time.Second {
+			t.Errorf("room after %v, want when the first were done", waited)
+		}
+		l := newLease()
+		b.take(l, b.many(20, "slow")...)
+		ctx, cancel := context.WithTimeout(b.t.Context(), time.Millisecond)
+		defer cancel()
+		if b.Room(ctx) == nil {
+			t.Error("room, with twice the budget held")
+		}
+		b.release(0, l)
+		if err := b.Room(b.t.Context()); err != nil {
+			t.Errorf("no room after the lease that held it all was released: %v", err)
+		}
+	})
+}
+
+func TestTheTenThousandAndFirstHeldDeliveryGoesToTheSmallestTier(t *testing.T) {
+	dispatching(t, nil, func(b *bench) {
+		b.endpoint("e")
+		ds := b.many(holdsPerLease+5, "e")
+		for _, d := range ds {
+			d.NotBefore = time.Now().Add(4 * time.Second)
+		}
+		l, other := newLease(), newLease()
+		b.take(l, ds...)
+		third := b.delivery("other", "e")
+		third.NotBefore = time.Now().Add(4 * time.Second)
+		b.take(other, third)
+		if _, held := b.Stats(); held != holdsPerLease+1 {
+			t.Errorf("%d held, want %d of the one lease and 1 of the other", held, holdsPerLease)
+		}
+		puts := b.putBack()
+		if len(puts) != 5 {
+			t.Fatalf("%d put back, want 5", len(puts))
+		}
+		for _, p := range puts {
+			if wait := p.NotBefore.Sub(p.at); wait < spillAfter || p.N != 0 || p.Step != 0 || p.Deferrals != 1 {
+				t.Errorf("put back for %v with n %d, step %d, deferrals %d", wait, p.N, p.Step, p.Deferrals)
+			}
+		}
+		for _, s := range b.settlements(webhook.KindPark) {
+			if s.Reason != webhook.ReasonHoldsFull {
+				t.Errorf("parked for %q", s.Reason)
+			}
+		}
+	})
+}
+
+func TestNothingHeldIsSentEarly(t *testing.T) {
+	dispatching(t, nil, func(b *bench) {
+		b.endpoint("e")
+		begun := time.Now()
+		var ds []*webhook.Delivery
+		for i, d := range b.many(40, "e") {
+			d.NotBefore = begun.Add(time.Duration((i*7)%40) * 100 * time.Millisecond)
+			d.EventID = d.NotBefore.Sub(begun).String()
+			d.Body = []byte(d.EventID)
+			ds = append(ds, d)
+		}
+		b.take(newLease(), ds...)
+		time.Sleep(10 * time.Second)
+		posts := b.postsTo("e")
+		if len(posts) != 40 {
+			t.Fatalf("%d POSTs", len(posts))
+		}
+		for _, p := range posts {
+			due, err := time.ParseDuration(p.body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if at := p.at.Sub(begun); at < due || at > due+10*time.Millisecond {
+				t.Errorf("due after %v, sent after %v", due, at)
+			}
+		}
+	})
+}
+
+func TestABreakerThatOpensParksItsQueueAndSpendsNoAttempt(t *testing.T) {
+	dispatching(t, nil, func(b *bench) {
+		b.endpoint("sick")
+		b.setAnswer(func(ctx context.Context, _ string, _ int) send.Result {
+			return after(ctx, 100*time.Millisecond, status(503))
+		})
+		tickets := b.take(newLease(), b.many(100, "sick")...)
+		time.Sleep(20 * time.Second)
+		attempts, parks := b.settlements(webhook.KindAttempt), b.settlements(webhook.KindPark)
+		if len(attempts) < 10 || len(attempts) > 14 || len(attempts)+len(parks) != 100 {
+			t.Fatalf("%d attempts and %d parks, want about ten and the rest", len(attempts), len(parks))
+		}
+		if len(b.postsTo("sick")) != len(attempts) || finished(tickets) != 100 {
+			t.Errorf("%d POSTs, %d finished", len(b.postsTo("sick")), finished(tickets))
+		}
+		parked := 0
+		for _, p := range b.putBack() {
+			if p.N == 0 {
+				parked++
+				if p.Step != 0 || p.Deferrals != 1 || p.NotBefore.Sub(p.at) != time.Minute {
+					t.Errorf("parked with step %d, deferrals %d, for %v", p.Step, p.Deferrals, p.NotBefore.Sub(p.at))
+				}
+			}
+		}
+		if parked != len(parks) {
+			t.Errorf("%d parked, %d recorded", parked, len(parks))
+		}
+		b.mu.Lock()
+		changes := append([]breaker.State{}, b.changes...)
+		b.mu.Unlock()
+		if len(changes) != 1 || changes[0] != breaker.Open {
+			t.Errorf("changes told: %v", changes)
+		}
+		if s := laneOf(b, "sick"); s.Width != 1 || s.Queued != 0 {
+			t.Errorf("the lane is %d wide with %d queued", s.Width, s.Queued)
+		}
+	})
+}
+
+func TestParksGrowUpTheTiersAndStayAtTheLast(t *testing.T) {
+	dispatching(t, nil, func(b *bench) {
+		b.endpoint("sick")
+		b.setAnswer(func(context.Context, string, int) send.Result { return status(503) })
+		b.take(newLease(), b.many(12, "sick")...) // opens the breaker
+		time.Sleep(time.Second)
+		for deferrals, want := range []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 15 * time.Minute, 15 * time.Minute} {
+			before := len(b.putBack())
+			d := b.delivery("again", "sick")
+			d.Deferrals, d.N, d.Step = deferrals, 2, 1
+			b.take(newLease(), d)
+			time.Sleep(time.Millisecond)
+			puts := b.putBack()[before:]
+			if len(puts) != 1 || puts[0].NotBefore.Sub(puts[0].at) != want || puts[0].N != 2 || puts[0].Step != 1 || puts[0].Deferrals != deferrals+1 {
+				t.Errorf("after %d deferrals: %+v, want a park of %v", deferrals, puts, want)
+			}
+		}
+	})
+}
+
+func TestAnOwnerThatFindsTheBreakerOpenBeginsWithOneProbe(t *testing.T) {
+	dispatching(t, nil, func(b *bench) {
+		b.endpoint("e")
+		b.mu.Lock()
+		e := b.endpoints["e"]
+		e.BreakerOpen = true
+		b.endpoints["e"] = e
+		b.mu.Unlock()
+		b.setAnswer(func(ctx context.Context, _ string, _ int) send.Result { return after(ctx, time.Second, status(200)) })
+		b.take(newLease(), b.many(30, "e")...)
+		time.Sleep(500 * time.Millisecond)
+		if n := len(b.postsTo("e")); n != 1 {
+			t.Errorf("%d POSTs at once, want one probe", n)
+		}
+		time.Sleep(20 * time.Second)
+		if n := len(b.postsTo("e")); n != 30 {
+			t.Errorf("%d POSTs in the end: the lane didn't widen", n)
+		}
+	})
+}
+
+func TestAHangingLaneParksItsQueue(t *testing.T) {
+	dispatching(t, nil, func(b *bench) {
+		b.endpoint("hangs")
+		b.setAnswer(func(ctx context.Context, _ string, _ int) send.Result { return timeout(ctx) })
+		begun := time.Now()
+		tickets := b.take(newLease(), b.many(20, "hangs")...)
+		time.Sleep(6 * time.Second)
+		parks := b.settlements(webhook.KindPark)
+		if len(parks) != 16 {
+			t.Fatalf("%d parked after 6 s of silence, want the 16 that were queued", len(parks))
+		}
+		for _, s := range parks {
+			if s.Reason != webhook.ReasonLaneStalled || s.N != 0 || s.NextAt.Sub(begun) < time.Minute {
+				t.Errorf("parked for %q, n %d, next after %v", s.Reason, s.N, s.NextAt.Sub(begun))
+			}
+		}
+		if finished(tickets) != 16 {
+			t.Errorf("%d finished", finished(tickets))
+		}
+	})
+}
+
+func TestACrowdedPartitionPutsTheLargestQueuesBack(t *testing.T) {
+	dispatching(t, nil, func(b *bench) {
+		names := []string{"a", "b", "c", "d", "e", "f"}
+		l, other := newLease(), newLease()
+		b.setAnswer(func(ctx context.Context, _ string, _ int) send.Result { return after(ctx, time.Minute, status(200)) })
+		for i, name := range names {
+			b.endpoint(name)
+			b.take(l, b.many(4+10*(i+1), name)...)
+		}
+		b.take(other, b.delivery("other's", "f"))
+		time.Sleep(time.Millisecond)
+		b.Crowded(l, 0.9)
+		time.Sleep(time.Millisecond)
+		gone := make(map[string]int)
+		for _, s := range b.settlements(webhook.KindPark) {
+			if s.Reason != webhook.ReasonCrowded {
+				t.Errorf("parked for %q", s.Reason)
+			}
+			gone[s.EndpointID]++
+		}
+		if len(gone) != crowdedLanes || gone["f"] != 60 || gone["c"] != 30 {
+			t.Errorf("gave up %v, want the four largest queues of that lease", gone)
+		}
+		if s := laneOf(b, "f"); s.Queued != 1 {
+			t.Errorf("%d queued, want the other lease's one", s.Queued)
+		}
+	})
+}
