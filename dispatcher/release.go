@@ -23,7 +23,7 @@ func (d *Dispatcher) Release(ctx context.Context, ls []Lease) {
 			delete(d.leases, l)
 		}
 	}
-	back := d.closeLeases(states)
+	back, _ := d.closeLeases(states)
 	d.mu.Unlock()
 	for _, j := range back {
 		d.handBack(j)
@@ -40,13 +40,13 @@ func (d *Dispatcher) Drain(ctx context.Context) {
 	for _, st := range d.leases {
 		states = append(states, st)
 	}
-	back := d.closeLeases(states)
-	inFlight := 0
+	back, left := d.closeLeases(states)
+	inFlight := -len(back)
 	for _, st := range states {
 		inFlight += st.open
 	}
 	d.mu.Unlock()
-	d.cfg.Log.Info("draining", "in_flight", inFlight)
+	d.cfg.Log.Info("draining", "in_flight", inFlight, "put_back", len(back), "left_to_next_owner", left)
 	for _, j := range back {
 		d.handBack(j)
 	}
@@ -56,8 +56,9 @@ func (d *Dispatcher) Drain(ctx context.Context) {
 }
 
 // closeLeases takes the leases' jobs out of lanes and holds, and returns the
-// immediate retries, which must be put back. The lock is held.
-func (d *Dispatcher) closeLeases(states []*leaseState) (back []*job) {
+// immediate retries, which must be put back, and how many others there were:
+// they stay unfinished. The lock is held.
+func (d *Dispatcher) closeLeases(states []*leaseState) (back []*job, left int) {
 	closing := make(map[*leaseState]bool, len(states))
 	for _, st := range states {
 		if !st.closing {
@@ -68,6 +69,7 @@ func (d *Dispatcher) closeLeases(states []*leaseState) (back []*job) {
 	mine := func(j *job) bool { return closing[j.state] }
 	for _, j := range d.lanes.Remove(mine, nil) {
 		d.drop(j)
+		left++
 	}
 	var held []*job
 	for _, j := range d.held {
@@ -84,6 +86,7 @@ func (d *Dispatcher) closeLeases(states []*leaseState) (back []*job) {
 			back = append(back, j)
 		} else {
 			d.drop(j)
+			left++
 		}
 	}
 	for st := range closing {
@@ -91,7 +94,7 @@ func (d *Dispatcher) closeLeases(states []*leaseState) (back []*job) {
 			close(st.idle)
 		}
 	}
-	return back
+	return back, left
 }
 
 // handBack puts an immediate retry that was waiting back as it is: its attempts
