@@ -37,14 +37,15 @@ type Problem struct {
 
 // Error returns the title, the detail and the fields.
 func (p *Problem) Error() string {
-	s := p.Title
+	var s strings.Builder
+	s.WriteString(p.Title)
 	if p.Detail != "" {
-		s += ": " + p.Detail
+		s.WriteString(": " + p.Detail)
 	}
 	for _, e := range p.Errors {
-		s += fmt.Sprintf("; %s: %s", e.Field, e.Problem)
+		s.WriteString(fmt.Sprintf("; %s: %s", e.Field, e.Problem))
 	}
-	return s
+	return s.String()
 }
 
 // GetStatus implements [huma.StatusError].

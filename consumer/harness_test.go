@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -161,12 +162,7 @@ func all(*Work) bool  { return true }
 func none(*Work) bool { return false }
 func values(vs ...string) func(*Work) bool {
 	return func(w *Work) bool {
-		for _, v := range vs {
-			if string(w.Record.Value) == v {
-				return true
-			}
-		}
-		return false
+		return slices.Contains(vs, string(w.Record.Value))
 	}
 }
 

@@ -49,8 +49,8 @@ func fill(v reflect.Value, n *int) {
 			v.Set(reflect.ValueOf(time.Date(2026, 1, 2, 3, 4, *n, 567, time.UTC)))
 			return
 		}
-		for i := range v.NumField() {
-			fill(v.Field(i), n)
+		for _, field := range v.Fields() {
+			fill(field, n)
 		}
 	default:
 		panic("a field of a kind that pack has never met: " + v.Kind().String())

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -239,8 +240,8 @@ func RecordIdentity[H ~struct {
 	Value []byte
 }](headers []H) (id Identity, ok bool) {
 	var d Delivery
-	for i := len(headers) - 1; i >= 0; i-- { // backwards, so that of a repeated header the first counts
-		h := Header(headers[i])
+	for _, header := range slices.Backward(headers) { // backwards, so that of a repeated header the first counts
+		h := Header(header)
 		var n int64
 		var err error
 		switch h.Key {

@@ -2,6 +2,7 @@ package source
 
 import (
 	"encoding/base64"
+	"slices"
 	"strings"
 
 	"posthorn/webhook"
@@ -104,11 +105,9 @@ func (r *Reader) readStructured(rec *Record) (*webhook.Event, *Invalid) {
 		case first != nil:
 			return
 		}
-		for _, had := range seen {
-			if had == name {
-				note(invalid(ReasonDuplicate, "member %.64q is there twice", name))
-				return
-			}
+		if slices.Contains(seen, name) {
+			note(invalid(ReasonDuplicate, "member %.64q is there twice", name))
+			return
 		}
 		seen = append(seen, name)
 		raw := at.of(rec.Value)

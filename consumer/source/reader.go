@@ -3,6 +3,7 @@ package source
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -156,9 +157,9 @@ func header(rec *Record, key string) (string, *Invalid) {
 }
 
 func lastHeader(rec *Record, key string) string {
-	for i := len(rec.Headers) - 1; i >= 0; i-- {
-		if rec.Headers[i].Key == key {
-			return string(rec.Headers[i].Value)
+	for _, v := range slices.Backward(rec.Headers) {
+		if v.Key == key {
+			return string(v.Value)
 		}
 	}
 	return ""

@@ -164,7 +164,7 @@ func NewSet(c Config, longest time.Duration) (*Set, error) {
 		BucketPeriod:  c.Bucket,
 		Timeout:       c.OpenFor,
 		ReadyToTrip:   s.trips,
-		IsExcluded:    func(err error) bool { return err == errExcluded },
+		IsExcluded:    func(err error) bool { return errors.Is(err, errExcluded) },
 		OnStateChange: s.notes.add,
 	}
 	return s, nil

@@ -58,8 +58,7 @@ func (g *Guard) CheckURL(u *url.URL) error {
 }
 
 func asURLError(err error) error {
-	var denied *DeniedError
-	if errors.As(err, &denied) {
+	if denied, ok := errors.AsType[*DeniedError](err); ok {
 		return &URLError{Why: denied.Why, err: denied}
 	}
 	return err

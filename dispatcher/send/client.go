@@ -98,8 +98,7 @@ func (c *Client) ParseURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
 		// A *url.Error quotes the whole URL, and some keep secrets in it.
-		var parse *url.Error
-		if errors.As(err, &parse) {
+		if parse, ok := errors.AsType[*url.Error](err); ok {
 			err = parse.Err
 		}
 		return nil, &RequestError{fmt.Errorf("parsing url: %w", err)}
@@ -136,7 +135,7 @@ func (c *Client) Do(ctx context.Context, req *Request) Result {
 	if err != nil {
 		res := a.result(time.Now())
 		switch {
-		case context.Cause(own) == ErrTimeout || errors.Is(ctx.Err(), context.DeadlineExceeded):
+		case errors.Is(context.Cause(own), ErrTimeout) || errors.Is(ctx.Err(), context.DeadlineExceeded):
 			// Whichever ended the exchange first is its cause; a shutdown just
 			// after a timeout doesn't make it inconclusive.
 			res.Err = fmt.Errorf("posting: %w after %v while %s", ErrTimeout, res.Duration.Round(time.Millisecond), res.Stage)

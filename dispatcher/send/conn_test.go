@@ -309,8 +309,7 @@ func TestAnUnusableConfigurationOrRequestIsRefused(t *testing.T) {
 	}
 	for _, raw := range []string{"http://user:secret@example.com/?token=secret", "http://[::1/secret", "http://localhost.:1/%zz-secret", "http://intranet/secret"} {
 		_, err := c.ParseURL(raw)
-		var refused *RequestError
-		if !errors.As(err, &refused) {
+		if _, ok := errors.AsType[*RequestError](err); !ok {
 			t.Errorf("%q: %v", raw, err)
 		} else if strings.Contains(err.Error(), "secret") {
 			t.Errorf("the error shows the URL: %v", err)

@@ -81,7 +81,7 @@ func (l *Line) checkEndpoint(ep *webhook.Endpoint) []api.FieldError {
 	}
 	var out []api.FieldError
 	for _, e := range registry.ValidateEndpoint(ep, policy) {
-		out = append(out, api.FieldError{Field: e.Field, Problem: e.Problem})
+		out = append(out, api.FieldError(e))
 	}
 	return slices.Clip(out)
 }
@@ -100,7 +100,7 @@ type registryWriter struct{ w *registry.Writer }
 // Update implements api.Writer.
 func (r registryWriter) Update(ctx context.Context, change func(api.Tx) error) error {
 	err := r.w.Update(ctx, func(tx *registry.Tx) error { return change(tx) })
-	if errors.Is(err, registry.ErrStopped) || errors.Is(err, registry.ErrUnavailable) {
+	if errors.Is(err, registry.ErrStopped) || errors.Is(err, registry.ErrUnavailable) || errors.Is(err, registry.ErrUnknownOutcome) {
 		return fmt.Errorf("%w: %w", api.ErrUnavailable, err)
 	}
 	return err

@@ -29,6 +29,7 @@ func newSourceEvents(cfg *config.Config) (*sourceEvents, error) {
 			Mapping: source.Mapping{
 				ID: field(c.ID), Type: field(c.Type), Tenant: field(c.Tenant),
 				Time: field(c.Time), Subject: field(c.Subject), Source: field(c.EventSource),
+				TimeForm: source.TimeForm(c.TimeForm), Data: c.Data,
 			},
 		})
 		if err != nil {
@@ -40,7 +41,7 @@ func newSourceEvents(cfg *config.Config) (*sourceEvents, error) {
 }
 
 func field(m config.Mapping) source.Field {
-	return source.Field{Header: m.Header, Pointer: m.Pointer, Constant: m.Constant}
+	return source.Field{Header: m.Header, Pointer: m.Pointer, Attribute: m.Attribute, Constant: m.Constant}
 }
 
 // Read implements [consumer.Events].
@@ -83,8 +84,7 @@ func (f *fanoutEvents) Invalid(r *kgo.Record, why *consumer.Rejection) *kgo.Reco
 // malformed is the rejection of a record of our own topics that isn't one of
 // ours.
 func malformed(err error) *consumer.Rejection {
-	var m *webhook.MalformedError
-	if errors.As(err, &m) {
+	if m, ok := errors.AsType[*webhook.MalformedError](err); ok {
 		return &consumer.Rejection{Reason: "malformed", Detail: fmt.Sprintf("header %q: %s", m.Header, m.Detail)}
 	}
 	return &consumer.Rejection{Reason: "malformed", Detail: err.Error()}

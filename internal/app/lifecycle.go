@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -28,8 +29,7 @@ func (c *cleanups) add(name string, within time.Duration, undo func(ctx context.
 // run undoes everything. What doesn't end in time is left behind and reported.
 func (c *cleanups) run() error {
 	var errs []error
-	for i := len(c.stack) - 1; i >= 0; i-- {
-		step := c.stack[i]
+	for _, step := range slices.Backward(c.stack) {
 		ctx, cancel := context.WithTimeout(context.Background(), step.within)
 		ended := make(chan error, 1)
 		go func() { ended <- step.undo(ctx) }()

@@ -258,11 +258,11 @@ func (l *Line) buildMatch(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		patterns, err := l.sourceTopics(ctx)
+		patterns, starts, err := l.sourceTopics(ctx)
 		if err != nil {
 			return err
 		}
-		err = l.addStage(consumer.Config{Name: "match", Group: l.cfg.Prefix + ".match", Topics: patterns, Regex: true, Exclude: l.notSources(),
+		err = l.addStage(consumer.Config{Name: "match", Group: l.cfg.Prefix + ".match", Topics: patterns, Regex: true, Exclude: l.notSources(), Starts: starts,
 			RefuseForeign: !l.opts.AcceptReset, Handler: matcher(events, 32<<20)})
 		if err != nil {
 			return err
@@ -288,7 +288,11 @@ func (l *Line) buildDispatch(publisher *retrytopics.Publisher) error {
 			return errors.New("reading delivery.proxy: not a URL")
 		}
 	}
-	client, err := send.New(send.Config{Guard: guard, HTTP2: l.cfg.Delivery.HTTP2, Proxy: proxy, Dial: l.opts.Dial})
+	roots, err := trustedRoots(l.cfg.Delivery.CAFile)
+	if err != nil {
+		return err
+	}
+	client, err := send.New(send.Config{Guard: guard, HTTP2: l.cfg.Delivery.HTTP2, RootCAs: roots, Proxy: proxy, Dial: l.opts.Dial})
 	if err != nil {
 		return fmt.Errorf("making the HTTP client: %w", err)
 	}
@@ -317,7 +321,7 @@ func (l *Line) buildDispatch(publisher *retrytopics.Publisher) error {
 	}
 	l.goBackground(d.Run)
 	l.onChange = append(l.onChange, func(kind, id string) {
-		if kind == registry.KindEndpoint {
+		if kind == registry.KindEndpoint && l.follower.Ready() { // nothing is queued while it is read the first time
 			go d.EndpointChanged(id) // it may produce, and the follower must not wait
 		}
 	})

@@ -20,13 +20,13 @@ func (l *Line) sourceName(topic string) string {
 	return "none"
 }
 
-// sourceTopics resolves where the sources start and returns the regular
-// expressions of their topics.
-func (l *Line) sourceTopics(ctx context.Context) ([]string, error) {
+// sourceTopics returns the regular expressions of the sources' topics, and
+// where those begin that nobody has read yet.
+func (l *Line) sourceTopics(ctx context.Context) ([]string, map[string]map[int32]int64, error) {
 	adm := kadm.NewClient(l.control)
 	listed, err := adm.ListTopics(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("listing the topics of the sources: %w", err)
+		return nil, nil, fmt.Errorf("listing the topics of the sources: %w", err)
 	}
 	var starts []consumer.Start
 	for _, name := range listed.Names() {
@@ -41,8 +41,9 @@ func (l *Line) sourceTopics(ctx context.Context) ([]string, error) {
 			}
 		}
 	}
-	if err := consumer.CommitStarts(ctx, adm, l.cfg.Prefix+".match", starts, l.log); err != nil {
-		return nil, err
+	resolved, err := consumer.CommitStarts(ctx, adm, l.cfg.Prefix+".match", starts, l.log)
+	if err != nil {
+		return nil, nil, err
 	}
 
 	var patterns []string
@@ -55,7 +56,7 @@ func (l *Line) sourceTopics(ctx context.Context) ([]string, error) {
 			patterns = append(patterns, "^(?:"+s.Pattern+")$")
 		}
 	}
-	return slices.Compact(patterns), nil
+	return slices.Compact(patterns), resolved, nil
 }
 
 // notSources are regular expressions of the topics that no pattern of a source

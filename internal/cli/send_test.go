@@ -250,3 +250,31 @@ func TestATopicThatIsMissingFails(t *testing.T) {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
+
+func FuzzParseEventYieldsWhatTheLineCanRead(f *testing.F) {
+	f.Add(`{"id":"a","type":"order.created","data":{"x":1}}`)
+	f.Add(`{"type":"x","datacontenttype":"text/plain","data":"y","n":1e9,"b":true}`)
+	f.Add(`{"data_base64":"AAEC","time":null}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		e, err := parseEvent([]byte(text))
+		if err != nil {
+			return
+		}
+		r := e.record(&SendConfig{Topic: "t", Type: "fallback"})
+		if r.Value == nil {
+			t.Fatal("a nil value is a tombstone, not an event")
+		}
+		seen := map[string]bool{}
+		for _, h := range r.Headers {
+			if seen[h.Key] || len(h.Value) == 0 {
+				t.Fatalf("header %s is there twice, or empty", h.Key)
+			}
+			seen[h.Key] = true
+		}
+		for _, key := range []string{"ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time"} {
+			if !seen[key] {
+				t.Fatalf("no %s", key)
+			}
+		}
+	})
+}

@@ -172,6 +172,9 @@ type Delivery struct {
 	DenyCIDR []netip.Prefix `yaml:"deny_cidr"`
 	// HTTPSOnly refuses http URLs.
 	HTTPSOnly bool `yaml:"https_only"`
+	// CAFile is a PEM file of authorities that receivers' certificates may
+	// come from besides the system's: a private PKI. Empty for none.
+	CAFile string `yaml:"ca_file"`
 	// Ports that receivers may have.
 	Ports Ports `yaml:"ports"`
 	// Proxy is an http or https URL; empty for none. The environment's

@@ -326,3 +326,18 @@ func TestPasswordFilesLoseTheirLastLineBreak(t *testing.T) {
 		t.Errorf("%q, %v", got.Reveal(), err)
 	}
 }
+
+func TestTheFileOfPrivateAuthoritiesHasToBeThere(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "ca.pem")
+	_, err := Parse("p.yaml", []byte("delivery:\n  ca_file: "+missing+"\n"), nil)
+	if err == nil || !strings.Contains(err.Error(), "p.yaml:2: delivery.ca_file: ") {
+		t.Errorf("got %v", err)
+	}
+	if err := os.WriteFile(missing, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Parse("", nil, []string{"POSTHORN_DELIVERY_CA_FILE=" + missing})
+	if err != nil || c.Delivery.CAFile != missing {
+		t.Errorf("%+v, %v", c, err)
+	}
+}

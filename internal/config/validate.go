@@ -262,6 +262,7 @@ func (j *judge) dialling() {
 			}
 		}
 	}
+	j.file("delivery.ca_file", d.CAFile)
 	if !d.Ports.Any && len(d.Ports.List) == 0 {
 		j.fail("delivery.ports", "want any, or a list of ports")
 	}

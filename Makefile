@@ -1,0 +1,63 @@
+# Everything that is fetched or built for development goes to .cache/ and bin/.
+
+GO            ?= go
+GOLANGCI_LINT := v2.15.0
+FUZZTIME      ?= 10s
+BENCHTIME     ?= 1s
+VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+
+LINT := .cache/bin/golangci-lint-$(GOLANGCI_LINT)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show what can be made
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/posthorn
+	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/posthorn ./cmd/posthorn
+
+.PHONY: demo
+demo: build ## See the line at work; DEMO_EXIT=1 ends it after the demo, with failure if anything was lost
+	@env -u DEMO_EXIT bin/posthorn dev --demo $(if $(filter-out 0 false,$(DEMO_EXIT)),--demo-exit)
+
+.PHONY: test
+test: unit integration ## Run all tests: unit, then those against Apache Kafka (where Java 17+ and Maven are)
+
+.PHONY: unit
+unit: ## Run the unit tests, under the race detector
+	$(GO) test -race ./...
+
+.PHONY: integration
+integration: ## Run the tests against Apache Kafka; POSTHORN_REQUIRE_KAFKA=1 fails where they can't run
+	@GO='$(GO)' scripts/integration.sh
+
+.PHONY: lint
+lint: $(LINT) ## Check form, vet, and the linters of .golangci.yml
+	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -l); \
+	if [ -n "$$unformatted" ]; then echo "not formatted, make fmt does it:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) vet -tags integration ./...
+	$(LINT) run --timeout 15m
+
+.PHONY: fmt
+fmt: $(LINT) ## Format the code
+	$(LINT) fmt
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (10s)
+	@GO='$(GO)' FUZZTIME='$(FUZZTIME)' scripts/fuzz.sh
+
+.PHONY: bench
+bench: ## Run the Go benchmarks, each for BENCHTIME (1s)
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime '$(BENCHTIME)' ./...
+
+.PHONY: clean
+clean: ## Remove what was built; .cache/ stays
+	rm -rf bin
+
+$(LINT):
+	@mkdir -p $(@D)
+	GOBIN='$(CURDIR)/.cache/bin' $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT)
+	@mv .cache/bin/golangci-lint $@
