@@ -205,8 +205,8 @@ func check(ep *webhook.Endpoint) (errs []FieldError) {
 }
 
 func covers(pattern, eventType string) bool {
-	prefix, any := strings.CutSuffix(pattern, "*")
-	return pattern == eventType || any && strings.HasPrefix(eventType, prefix)
+	prefix, open := strings.CutSuffix(pattern, "*")
+	return pattern == eventType || open && strings.HasPrefix(eventType, prefix)
 }
 
 // client is the API over a real connection, with everything that it said.

@@ -43,7 +43,7 @@ func (p *Problem) Error() string {
 		s.WriteString(": " + p.Detail)
 	}
 	for _, e := range p.Errors {
-		s.WriteString(fmt.Sprintf("; %s: %s", e.Field, e.Problem))
+		fmt.Fprintf(&s, "; %s: %s", e.Field, e.Problem)
 	}
 	return s.String()
 }

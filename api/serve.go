@@ -89,7 +89,7 @@ func readBody(w http.ResponseWriter, r *http.Request) *Problem {
 
 // recover keeps a panic from taking more than its own request along.
 func (s *server) recover(w *response, r *http.Request) {
-	p := recover()
+	p := recover() //nolint:revive // this method is itself what handler defers
 	if p == nil {
 		return
 	}

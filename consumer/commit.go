@@ -45,12 +45,21 @@ type planned struct {
 // runs. When none changed for a second, all are written again: the answer is
 // the zombie guard's proof of membership. It returns when the broker answered.
 func (s *Stage) commit(ctx context.Context, ls []*Lease, final bool) {
-	s.commitMu.Lock()
-	defer s.commitMu.Unlock()
+	// Not a mutex: the client goes on trying for as long as its coordinator is
+	// away, and a handover mustn't wait for that.
+	select {
+	case s.committing <- struct{}{}:
+		defer func() { <-s.committing }()
+	case <-ctx.Done():
+		return
+	}
 	begun := time.Now()
 	idle := begun.Sub(s.lastCommit()) >= idleCommit
 	plan := make(map[partition]planned, len(ls))
 	for _, l := range ls {
+		if l.ended.Load() {
+			continue // another member's by now, whose commits are further on
+		}
 		changes := l.changes.Load() // before the snapshot: what finishes between counts as uncommitted
 		if !idle && changes == l.committed.Load() {
 			continue

@@ -143,7 +143,7 @@ type Stage struct {
 	halted  map[partition]error  // partitions that need a person
 	joined  bool                 // the group has let us in once
 
-	commitMu   sync.Mutex   // one commit at a time; held before mu, never after
+	committing chan struct{} // holds a token while a commit is under way: one at a time
 	answeredAt atomic.Int64 // Unix nanoseconds of the last commit that was answered well
 }
 
@@ -164,7 +164,7 @@ func NewStage(cfg Config) (*Stage, error) {
 		cfg.PollRecords = 2000
 	}
 	return &Stage{
-		cfg: cfg, log: cfg.Log, wakeCh: make(chan struct{}, 1), started: make(chan struct{}),
+		cfg: cfg, log: cfg.Log, wakeCh: make(chan struct{}, 1), started: make(chan struct{}), committing: make(chan struct{}, 1),
 		leases: make(map[partition]*Lease), fetched: make(map[partition]commit), halted: make(map[partition]error),
 	}, nil
 }
@@ -234,12 +234,12 @@ func (s *Stage) wake() {
 func (s *Stage) pollLoop(ctx context.Context) error {
 	for {
 		if err := s.cfg.Handler.Room(ctx); err != nil {
-			return nil // only ctx ends it
+			return nil //nolint:nilerr // only ctx ends it, which is an orderly stop
 		}
 		fetches := s.poll(ctx)
 		if ctx.Err() != nil {
 			s.client.AllowRebalance()
-			return nil
+			return nil //nolint:nilerr // the end of ctx is an orderly stop
 		}
 		if fetches.IsClientClosed() {
 			return fmt.Errorf("polling in stage %s: the client was closed", s.cfg.Name)
@@ -351,7 +351,8 @@ func (s *Stage) restartFailed() {
 	cancel()
 	s.cfg.Handler.Release(now, failed)
 	offsets := make(map[string]map[int32]kgo.EpochOffset)
-	s.commitMu.Lock()
+	// A commit under way isn't waited for: it holds a watermark that the fresh
+	// lease begins at or above, and the next one comes after it.
 	s.mu.Lock()
 	for _, l := range failed {
 		l.ended.Store(true)
@@ -369,7 +370,6 @@ func (s *Stage) restartFailed() {
 		offsets[l.Topic][l.Partition] = kgo.EpochOffset{Epoch: -1, Offset: readFrom}
 	}
 	s.mu.Unlock()
-	s.commitMu.Unlock()
 	s.client.SetOffsets(offsets)
 }
 

@@ -30,7 +30,11 @@ type Start struct {
 // answer is returned for [Config.Starts], and the member that gets a partition
 // commits it.
 func CommitStarts(ctx context.Context, adm *kadm.Client, group string, starts []Start, log *slog.Logger) (map[string]map[int32]int64, error) {
-	committed, err := adm.FetchOffsets(ctx, group)
+	var committed kadm.OffsetResponses
+	err := untilCoordinated(ctx, func() (err error) {
+		committed, err = adm.FetchOffsets(ctx, group)
+		return err
+	})
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return nil, fmt.Errorf("resolving where sources start: fetching the commits of group %s: %w", group, err)
 	}
@@ -71,10 +75,13 @@ func CommitStarts(ctx context.Context, adm *kadm.Client, group string, starts []
 	if len(commits) == 0 {
 		return nil, nil
 	}
-	answer, err := adm.CommitOffsets(ctx, group, commits)
-	if err == nil {
-		err = answer.Error()
-	}
+	err = untilCoordinated(ctx, func() error {
+		answer, err := adm.CommitOffsets(ctx, group, commits)
+		if err == nil {
+			err = answer.Error()
+		}
+		return err
+	})
 	if errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.RebalanceInProgress) || errors.Is(err, kerr.IllegalGeneration) {
 		log.Info("the group is in use: its members commit where the sources start", "group", group)
 		return resolved, nil
@@ -83,4 +90,30 @@ func CommitStarts(ctx context.Context, adm *kadm.Client, group string, starts []
 		return nil, fmt.Errorf("committing where sources start: %w", err)
 	}
 	return resolved, nil
+}
+
+const (
+	coordinatedWithin = 30 * time.Second
+	coordinatedEvery  = 250 * time.Millisecond
+)
+
+// untilCoordinated repeats a request while the group has no coordinator that
+// answers: a new cluster makes the topic of offsets when it is first asked for
+// one, and a broker that has just started still loads it. kgo's own retries of
+// this end after about a second.
+func untilCoordinated(ctx context.Context, request func() error) error {
+	late := time.After(coordinatedWithin)
+	for {
+		err := request()
+		if !errors.Is(err, kerr.CoordinatorNotAvailable) && !errors.Is(err, kerr.CoordinatorLoadInProgress) && !errors.Is(err, kerr.NotCoordinator) {
+			return err
+		}
+		select {
+		case <-time.After(coordinatedEvery):
+		case <-late:
+			return err
+		case <-ctx.Done():
+			return err
+		}
+	}
 }

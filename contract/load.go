@@ -64,7 +64,7 @@ func (l *loader) contract(root ast.Node) {
 		key{"headers", false, func(n ast.Node, _ string) { headers = n }},
 		key{"secret", true, func(n ast.Node, _ string) { secret = n }},
 		key{"timeout", true, func(n ast.Node, path string) {
-			c.timeout, _ = l.duration(n, path, 100*time.Millisecond, maxTimeout)
+			c.timeout = l.duration(n, path, 100*time.Millisecond, maxTimeout)
 		}},
 		key{"https_only", false, func(n ast.Node, path string) { c.httpsOnly = l.boolean(n, path) }},
 		key{"min_tls", false, func(n ast.Node, path string) { c.minTLS, _ = oneOf(&l.reader, n, path, tlsVersions) }},
@@ -184,7 +184,7 @@ func (l *loader) secret(n ast.Node, path string) {
 			generate = n
 			s.ed25519, _ = oneOf(&l.reader, n, path, map[string]bool{"hmac-sha256": false, "ed25519": true})
 		}},
-		key{"rotation_overlap", true, func(n ast.Node, path string) { s.overlap, _ = l.duration(n, path, 0, maxOverlap) }},
+		key{"rotation_overlap", true, func(n ast.Node, path string) { s.overlap = l.duration(n, path, 0, maxOverlap) }},
 	)
 	s.symmetric = l.c.signature.scheme == schemeTV1
 	if s.kind == secretStandard && prefix != nil {
@@ -262,8 +262,7 @@ func (l *loader) schedule(n ast.Node, path string) {
 	p := &l.c.retry
 	p.scheduled = true
 	l.list(n, path, func(n ast.Node, path string) {
-		d, _ := l.duration(n, path, time.Second, math.MaxInt64)
-		p.schedule = append(p.schedule, d)
+		p.schedule = append(p.schedule, l.duration(n, path, time.Second, math.MaxInt64))
 	})
 	if len(p.schedule) > maxSteps {
 		l.problem(n, path, "%d retries, more than %d", len(p.schedule), maxSteps)
@@ -275,11 +274,11 @@ func (l *loader) immediate(n ast.Node, path string) {
 	l.c.retry.immediate = i
 	l.mapping(n, path,
 		key{"retries", true, func(n ast.Node, path string) { i.Retries, _ = l.integer(n, path, 1, 10) }},
-		key{"initial", true, func(n ast.Node, path string) { i.Initial, _ = l.duration(n, path, time.Millisecond, time.Minute) }},
+		key{"initial", true, func(n ast.Node, path string) { i.Initial = l.duration(n, path, time.Millisecond, time.Minute) }},
 		key{"multiplier", true, func(n ast.Node, path string) { i.Multiplier = l.number(n, path, 1, 10) }},
 		key{"jitter", true, func(n ast.Node, path string) { i.Jitter = l.number(n, path, 0, 1) }},
 		key{"total", true, func(n ast.Node, path string) {
-			i.Total, _ = l.duration(n, path, time.Second, 10*time.Minute)
+			i.Total = l.duration(n, path, time.Second, 10*time.Minute)
 		}},
 	)
 }

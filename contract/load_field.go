@@ -26,7 +26,7 @@ func (l *loader) field(n ast.Node, path string) (f field, digest ast.Node) {
 		key{"from", false, func(n ast.Node, path string) { from = n; values = append(values, "from"); l.from(&f, n, path) }},
 		key{"template", false, func(n ast.Node, path string) { values = append(values, "template"); l.template(&f, n, path) }},
 		key{"const", false, func(n ast.Node, path string) { values = append(values, "const"); l.constant(&f, n, path) }},
-		key{"sha1", false, func(n ast.Node, path string) {
+		key{"sha1", false, func(n ast.Node, _ string) {
 			values = append(values, "sha1")
 			f.kind, digest = fieldSHA1, n
 		}},

@@ -15,7 +15,6 @@ func TestBuiltinPolicies(t *testing.T) {
 	if got := Builtin().Names(); !slices.Equal(got, []string{"bigcommerce", "bunjang", "bunship", "standard"}) {
 		t.Fatalf("builtin contracts %v", got)
 	}
-	const min = time.Minute
 	for _, tt := range []struct {
 		name               string
 		timeout, overlap   time.Duration
@@ -30,7 +29,7 @@ func TestBuiltinPolicies(t *testing.T) {
 			retried: []int{0, 100, 199, 300, 404, 409, 411, 429, 500, 599, 600, 999, 1000, -1}, permanent: []int{200, 204, 299, 410}, gone: []int{410}},
 		{name: "bunship", timeout: 15 * time.Second,
 			retried: []int{0, 301, 400, 410, 429, 500, 600}, permanent: []int{200, 299},
-			schedule: []time.Duration{min, 5 * min, 15 * min}, scheduled: true},
+			schedule: []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute}, scheduled: true},
 		{name: "bunjang", timeout: 10 * time.Second, https: true,
 			retried: []int{0, 429, 500, 503, 599}, permanent: []int{100, 200, 301, 400, 404, 410, 428, 430, 499, 600, 999, -1},
 			scheduled: true, immediate: &Immediate{Retries: 3, Initial: time.Second, Multiplier: 2, Jitter: 0.5, Total: time.Minute}},

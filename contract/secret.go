@@ -29,7 +29,7 @@ type Secret struct {
 }
 
 // Format hides the secret from every verb of package fmt.
-func (Secret) Format(f fmt.State, _ rune) { io.WriteString(f, "[secret]") }
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[secret]") }
 
 // LogValue hides the secret from log/slog.
 func (Secret) LogValue() slog.Value { return slog.StringValue("[secret]") }

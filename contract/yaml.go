@@ -207,18 +207,18 @@ func (r *reader) boolean(n ast.Node, path string) bool {
 	return b.Value
 }
 
-func (r *reader) duration(n ast.Node, path string, least, most time.Duration) (time.Duration, bool) {
+func (r *reader) duration(n ast.Node, path string, least, most time.Duration) time.Duration {
 	s, isText := textOf(n)
 	d, err := time.ParseDuration(s)
 	if !isText || err != nil {
 		r.problem(n, path, "want a duration such as 15s, 5m or 24h")
-		return 0, false
+		return 0
 	}
 	if d < least || d > most {
 		r.problem(n, path, "%v is not within %v to %v", d, least, most)
-		return 0, false
+		return 0
 	}
-	return d, true
+	return d
 }
 
 func (r *reader) integer(n ast.Node, path string, least, most int) (int, bool) {

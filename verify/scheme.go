@@ -152,8 +152,8 @@ func readStandard(h http.Header) (claim, error) {
 // readTV1 reads "t=<Unix seconds>,v1=<hex>[,v1=<hex>...]"; other keys are
 // passed over.
 func (s Scheme) readTV1(h http.Header) (claim, error) {
-	malformed := func(detail string) (claim, error) {
-		return claim{}, &Error{ErrMalformed, s.signature, detail}
+	malformed := func(detail string) error {
+		return &Error{ErrMalformed, s.signature, detail}
 	}
 	value, err := single(h, s.signature)
 	if err != nil {
@@ -163,12 +163,12 @@ func (s Scheme) readTV1(h http.Header) (claim, error) {
 	for entry := range strings.SplitSeq(value, ",") {
 		name, text, ok := strings.Cut(strings.TrimSpace(entry), "=")
 		if !ok {
-			return malformed("want t=<Unix seconds>,v1=<hex>")
+			return claim{}, malformed("want t=<Unix seconds>,v1=<hex>")
 		}
 		switch name {
 		case "t":
 			if c.prefix != "" {
-				return malformed("t is there twice")
+				return claim{}, malformed("t is there twice")
 			}
 			if c.unix, err = unixSeconds(text, s.signature); err != nil {
 				return claim{}, err
@@ -177,18 +177,18 @@ func (s Scheme) readTV1(h http.Header) (claim, error) {
 		case "v1":
 			b, err := hex.DecodeString(text)
 			if err != nil {
-				return malformed("v1 is not hex")
+				return claim{}, malformed("v1 is not hex")
 			}
 			if c.signatures = append(c.signatures, signature{bytes: b}); len(c.signatures) > maxSignatures {
-				return malformed("too many signatures")
+				return claim{}, malformed("too many signatures")
 			}
 		}
 	}
 	switch {
 	case c.prefix == "":
-		return malformed("no t entry")
+		return claim{}, malformed("no t entry")
 	case len(c.signatures) == 0:
-		return malformed("no v1 entry")
+		return claim{}, malformed("no v1 entry")
 	}
 	return c, nil
 }

@@ -170,7 +170,7 @@ func (l *lane[T]) spendToken(now instant) {
 }
 
 // blank reports whether forgetting the lane loses nothing.
-func (l *lane[T]) blank(c *Config, now instant) bool {
+func (l *lane[T]) blank(now instant) bool {
 	return !l.proven && !l.failed && !l.hanging && l.out.count() == 0 && l.tat <= now && l.width.fresh()
 }
 

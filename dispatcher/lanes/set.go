@@ -280,7 +280,7 @@ func (s *Set[T]) idle(l *lane[T], now instant) {
 		l.idleAt = now
 		l.join(&s.resting)
 	}
-	if l.blank(&s.cfg, now) {
+	if l.blank(now) {
 		s.drop(l)
 	}
 	for range 2 { // two for each that comes: the list shrinks if it must

@@ -101,7 +101,7 @@ func (t *tunnel) handshake(conn net.Conn, target string) error {
 		return err
 	}
 	br := bufio.NewReader(io.LimitReader(conn, maxAnswerHeader))
-	resp, err := http.ReadResponse(br, &http.Request{Method: http.MethodConnect})
+	resp, err := http.ReadResponse(br, &http.Request{Method: http.MethodConnect}) //nolint:bodyclose // a CONNECT's success has no body; else the caller closes the connection
 	if err != nil {
 		return fmt.Errorf("reading the proxy's answer: %w", err)
 	}

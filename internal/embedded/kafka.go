@@ -78,7 +78,7 @@ func StartKafka(opts KafkaOptions) (_ *Kafka, err error) {
 	k := new(Kafka)
 	defer func() {
 		if err != nil && k.lock != nil {
-			k.lock.Close()
+			_ = k.lock.Close() // nothing is ever written to it
 		}
 	}()
 	kopts := []kfake.Opt{
@@ -139,7 +139,7 @@ func (k *Kafka) Close() {
 		k.done.Wait()
 		k.cluster.Close()
 		if k.lock != nil {
-			k.lock.Close()
+			_ = k.lock.Close() // nothing is ever written to it
 		}
 	})
 }
@@ -149,7 +149,7 @@ func (k *Kafka) Close() {
 // but a topic made so is on disk only after an orderly shutdown, and its records
 // would be lost with a kill. kfake calls this apart from its own loop, which
 // goes on serving CreateTopic meanwhile.
-func (k *Kafka) createAsked(req kmsg.Request) (kmsg.Response, error, bool) {
+func (k *Kafka) createAsked(req kmsg.Request) (kmsg.Response, error, bool) { //nolint:revive // the order of results is that of kfake's control functions
 	// kfake keeps the last request of each connection that a control function
 	// has met, closed ones too, until the function is dropped: begin anew now and
 	// then. (Control functions run one at a time.)
@@ -197,5 +197,5 @@ func (l logger) Logf(level kfake.LogLevel, format string, args ...any) {
 	default:
 		return // its information is a line for each request
 	}
-	l.Log(context.Background(), to, "embedded kafka: "+fmt.Sprintf(format, args...))
+	l.Log(context.Background(), to, "embedded kafka: "+fmt.Sprintf(format, args...)) //nolint:sloglint // the message is kfake's own
 }

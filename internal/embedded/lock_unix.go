@@ -18,7 +18,7 @@ func lockDir(path string) (*os.File, error) {
 		return nil, fmt.Errorf("opening the embedded Kafka's lock: %w", err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
+		_ = f.Close() // nothing is ever written to it
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, fmt.Errorf("locking %s: another process has it open; stop that one or choose another directory", filepath.Dir(path))
 		}

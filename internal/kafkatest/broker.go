@@ -237,7 +237,7 @@ func (b *Broker) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("opening the broker's log: %w", err)
 	}
-	defer log.Close() // the process has its own descriptor
+	defer func() { _ = log.Close() }() // the process has its own descriptor
 	cmd := exec.Command(b.install.java, "-Xmx512m", "-Dlog4j2.configurationFile="+b.logConfig(), "-cp", filepath.Join(b.install.lib, "*"),
 		"kafka.Kafka", b.config())
 	cmd.Stdout, cmd.Stderr = log, log
@@ -297,12 +297,18 @@ func (b *Broker) remove() {
 
 // freePorts asks the kernel for ports that are free now.
 func freePorts(n int) (ports []int, err error) {
+	var held []net.Listener // until all are chosen, so that they differ
+	defer func() {
+		for _, l := range held {
+			l.Close()
+		}
+	}()
 	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, fmt.Errorf("finding a free port: %w", err)
 		}
-		defer l.Close() // held until all are chosen, so that they differ
+		held = append(held, l)
 		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
 	}
 	return ports, nil

@@ -178,10 +178,10 @@ func lockFile(path string) (unlock func(), err error) {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		f.Close()
+		_ = f.Close() // nothing is ever written to it
 		return nil, fmt.Errorf("locking %s: %w", path, err)
 	}
-	return func() { f.Close() }, nil
+	return func() { _ = f.Close() }, nil
 }
 
 func tail(b []byte, n int) string {

@@ -76,15 +76,6 @@ func (p *process) stop(grace time.Duration) {
 	<-p.done
 }
 
-func (p *process) running() bool {
-	select {
-	case <-p.done:
-		return false
-	default:
-		return true
-	}
-}
-
 // logTail returns the end of a log file, for a test that failed.
 func logTail(path string) string {
 	b, err := os.ReadFile(path)

@@ -50,7 +50,7 @@ func recorder(t *testing.T, opts ...sdktrace.TracerProviderOption) (*Spans, *tra
 func attributes(s tracetest.SpanStub) map[attribute.Key]string {
 	m := make(map[attribute.Key]string)
 	for _, kv := range s.Attributes {
-		m[kv.Key] = kv.Value.Emit()
+		m[kv.Key] = kv.Value.String()
 	}
 	return m
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -46,6 +47,9 @@ func Apply(ctx context.Context, cl *kgo.Client, plan []Topic) ([]Change, error) 
 			return a.changes, err
 		}
 	}
+	if err := a.listed(ctx); err != nil {
+		return a.changes, err
+	}
 	// Counts come last: the registry itself may just have been created.
 	for i := range plan {
 		t := &plan[i]
@@ -83,6 +87,7 @@ type applier struct {
 	found    found
 	recorded map[string]int32
 	registry string
+	created  []string
 	changes  []Change
 }
 
@@ -138,7 +143,33 @@ func (a *applier) create(ctx context.Context, t *Topic) error {
 	case err != nil:
 		return fmt.Errorf("creating %s: %w", t.Name, withMessage(err, r.ErrMessage))
 	}
+	a.created = append(a.created, t.Name)
 	a.did(t.Name, "created with %s and a replication factor of %d", partitions(t.Partitions), t.Replicas)
+	return nil
+}
+
+// listedEvery is how often the metadata is asked for what was created.
+const listedEvery = 50 * time.Millisecond
+
+// listed returns when the cluster's metadata shows what was created. The
+// controller answers a creation before the brokers have heard of it (KRaft):
+// a process started right after would refuse, for it would find topics missing.
+func (a *applier) listed(ctx context.Context) error {
+	for len(a.created) > 0 {
+		all, err := a.adm.ListTopics(kadm.WithAuthorizedOps(ctx)) // see survey
+		if err != nil {
+			return fmt.Errorf("waiting until the brokers know the topics: %w", err)
+		}
+		a.created = slices.DeleteFunc(a.created, func(name string) bool { return all.Has(name) })
+		if len(a.created) == 0 {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting until the brokers know %v: %w", a.created, ctx.Err())
+		case <-time.After(listedEvery):
+		}
+	}
 	return nil
 }
 
