@@ -29,7 +29,13 @@ func (s *Stage) commitLoop(ctx context.Context) {
 			}
 		}
 		s.mu.Unlock()
-		s.commit(ctx, ls, false)
+		within, cancel := context.WithTimeout(ctx, commitWithin)
+		crowded := s.commit(within, ls)
+		cancel()
+		// Not under the lock: giving work up produces, and that may wait.
+		for l, full := range crowded {
+			s.cfg.Handler.Crowded(l, full)
+		}
 	}
 }
 
@@ -43,10 +49,10 @@ type planned struct {
 
 // commit writes the watermarks of leases that changed, each with its finished
 // runs. When none changed for a second, all are written again: the answer is
-// the zombie guard's proof of membership. It returns when the broker answered.
-func (s *Stage) commit(ctx context.Context, ls []*Lease, final bool) {
-	// Not a mutex: the client goes on trying for as long as its coordinator is
-	// away, and a handover mustn't wait for that.
+// the zombie guard's proof of membership. It returns when the broker answered,
+// with the leases whose metadata is filling, and how full it is.
+func (s *Stage) commit(ctx context.Context, ls []*Lease) (crowded map[*Lease]float64) {
+	// Not a mutex: a handover can't wait for ever.
 	select {
 	case s.committing <- struct{}{}:
 		defer func() { <-s.committing }()
@@ -54,11 +60,14 @@ func (s *Stage) commit(ctx context.Context, ls []*Lease, final bool) {
 		return
 	}
 	begun := time.Now()
-	idle := begun.Sub(s.lastCommit()) >= idleCommit
+	idle := s.sinceAnswer(begun) >= idleCommit
 	plan := make(map[partition]planned, len(ls))
 	for _, l := range ls {
 		if l.ended.Load() {
 			continue // another member's by now, whose commits are further on
+		}
+		if l.halted {
+			continue
 		}
 		changes := l.changes.Load() // before the snapshot: what finishes between counts as uncommitted
 		if !idle && changes == l.committed.Load() {
@@ -68,8 +77,14 @@ func (s *Stage) commit(ctx context.Context, ls []*Lease, final bool) {
 		if s.cfg.DedupWindow > 0 || len(snap.Finished) > 0 {
 			s.cfg.Observer.Holes(len(snap.Finished), snap.Full, snap.LeftOut)
 		}
-		if snap.Full > crowdedAt && !final {
-			s.cfg.Handler.Crowded(l, snap.Full)
+		if snap.Full > crowdedAt {
+			if crowded == nil {
+				crowded = make(map[*Lease]float64)
+			}
+			crowded[l] = snap.Full
+		}
+		if l.ended.Load() { // after the snapshot: since it ended it may have moved for nothing
+			continue
 		}
 		back := max(snap.Watermark-l.readFrom.Load(), 0)
 		if s.cfg.DedupWindow == 0 {
@@ -78,7 +93,7 @@ func (s *Stage) commit(ctx context.Context, ls []*Lease, final bool) {
 		plan[partition{l.Topic, l.Partition}] = planned{l, snap.Watermark, watermark.EncodeMetadata(snap, back), changes}
 	}
 	if len(plan) == 0 {
-		return
+		return crowded
 	}
 	offsets := make(map[string]map[int32]kgo.EpochOffset)
 	for p, c := range plan {
@@ -102,6 +117,7 @@ func (s *Stage) commit(ctx context.Context, ls []*Lease, final bool) {
 	s.client.CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
 		s.committed(plan, resp, err, begun)
 	})
+	return crowded
 }
 
 // committed takes the answer in. Only an answer without a fencing error renews
@@ -111,7 +127,11 @@ func (s *Stage) committed(plan map[partition]planned, resp *kmsg.OffsetCommitRes
 		for _, t := range resp.Topics {
 			for _, p := range t.Partitions {
 				if e := kerr.ErrorForCode(p.ErrorCode); e != nil {
-					err = errors.Join(err, e)
+					if fences(e) {
+						err = errors.Join(err, e)
+					} else {
+						s.commitFailed(e)
+					}
 					continue
 				}
 				if c, ok := plan[partition{t.Topic, p.Partition}]; ok {
@@ -122,11 +142,29 @@ func (s *Stage) committed(plan map[partition]planned, resp *kmsg.OffsetCommitRes
 	}
 	if err != nil {
 		if !errors.Is(err, context.Canceled) {
-			s.cfg.Observer.CommitFailed(err, time.Since(s.lastCommit()))
-			s.log.Warn("committing", "stage", s.cfg.Name, "error", err)
+			s.commitFailed(err)
 		}
 		return
 	}
 	s.answered(begun)
 	s.cfg.Observer.Committed(time.Since(begun), len(plan))
+}
+
+func (s *Stage) commitFailed(err error) {
+	s.cfg.Observer.CommitFailed(err, s.sinceAnswer(time.Now()))
+	s.log.Warn("committing", "stage", s.cfg.Name, "error", err)
+}
+
+// fences reports whether a partition's error puts our membership in doubt. Any
+// other is that partition's own trouble, and must not stop the rest.
+func fences(err error) bool {
+	for _, e := range []error{
+		kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.FencedInstanceID, kerr.FencedMemberEpoch, kerr.StaleMemberEpoch,
+		kerr.RebalanceInProgress, kerr.NotCoordinator, kerr.CoordinatorNotAvailable, kerr.CoordinatorLoadInProgress,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }

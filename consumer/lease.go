@@ -19,6 +19,7 @@ type Lease struct {
 	Partition int32
 
 	stage   *Stage
+	member  string // the group's name for us when the lease began
 	tracker *watermark.Tracker
 	// memory belongs to the goroutine that polls; nil where repeats pass.
 	memory *watermark.Memory[webhook.Identity]
@@ -27,10 +28,13 @@ type Lease struct {
 	// readFrom is where a successor begins to read, see [watermark.Memory].
 	readFrom atomic.Int64
 
-	ended    atomic.Bool  // revoked, lost or replaced
-	failedAt atomic.Int64 // Unix nanoseconds; 0 while it has not failed
-	paused   atomic.Bool  // wanted by the handler
-	applied  bool         // paused at the client; belongs to the goroutine that polls
+	ended   atomic.Bool // revoked, lost, or about to be replaced
+	failure atomic.Pointer[failure]
+	// halted leases need a person: nothing is committed for them, so that the
+	// next process finds them as they are. It never changes.
+	halted  bool
+	paused  atomic.Bool // wanted by the handler
+	applied bool        // paused at the client; belongs to the goroutine that polls
 
 	changes   atomic.Int64 // finished offsets so far
 	committed atomic.Int64 // of changes, those that a commit holds
@@ -43,7 +47,13 @@ type Lease struct {
 // cut off from its coordinator, finds its leases dead before another owner can
 // have finished much.
 func (l *Lease) Live(now time.Time) bool {
-	return !l.ended.Load() && l.failedAt.Load() == 0 && now.Sub(l.stage.lastCommit()) < zombieAfter
+	return !l.ended.Load() && l.failure.Load() == nil && l.stage.sinceAnswer(now) < zombieAfter
+}
+
+// failure is why and when a lease was given up.
+type failure struct {
+	err error
+	at  time.Time
 }
 
 // Ended reports whether the assignment is over for good.
@@ -53,20 +63,21 @@ func (l *Lease) Ended() bool { return l.ended.Load() }
 // older than [lateCommit], and as many offsets as [uncommittedLimit] have been
 // finished since. It bounds what a crash repeats while commits are blocked.
 func (l *Lease) Crowded(now time.Time) bool {
-	return l.changes.Load()-l.committed.Load() >= uncommittedLimit && now.Sub(l.stage.lastCommit()) > lateCommit
+	return l.changes.Load()-l.committed.Load() >= uncommittedLimit && l.stage.sinceAnswer(now) > lateCommit
 }
 
 // Fail gives the partition up until it is restarted from what is finished:
 // something that a record led to could not be produced for good. The stage
-// restarts it after a second.
+// restarts it after a second, and later each time that it fails again without
+// having finished anything.
 func (l *Lease) Fail(err error) {
-	if l.ended.Load() || !l.failedAt.CompareAndSwap(0, time.Now().UnixNano()) {
+	if l.ended.Load() || !l.failure.CompareAndSwap(nil, &failure{err, time.Now()}) {
 		return
 	}
 	l.stage.log.Error("restarting partition from its commit", "stage", l.stage.cfg.Name,
 		"topic", l.Topic, "partition", l.Partition, "error", err)
 	l.stage.cfg.Observer.Failed(l.Topic, l.Partition)
-	time.AfterFunc(restartAfter, l.stage.wake)
+	time.AfterFunc(l.stage.restartAfter(l), l.stage.wake)
 }
 
 // Pause stops fetching the partition, Resume goes on; both take effect at the
@@ -86,6 +97,8 @@ func (l *Lease) Resume() {
 
 // Work is one record of a lease together with the duty to finish it.
 type Work struct {
+	// Record may be set to nil once it has been read: it keeps the whole batch
+	// that it came in alive, and work may wait for long.
 	Record *kgo.Record
 	lease  *Lease
 	ticket *watermark.Ticket

@@ -119,6 +119,7 @@ type matchWorker struct {
 
 	mu      sync.Mutex
 	mailbox []*Work
+	over    bool          // nobody looks into the mailbox any more
 	more    chan struct{} // holds a token while the mailbox may hold work
 
 	acks   sync.WaitGroup // produced, not acknowledged
@@ -143,13 +144,22 @@ func (m *Matcher) Take(l *Lease, work []*Work) {
 		m.workers[l] = w
 		go w.run()
 	}
+	var bytes int64
 	for _, k := range work {
-		m.queued += workSize(k)
+		bytes += workSize(k)
 	}
+	m.queued += bytes
 	m.mu.Unlock()
 	w.mu.Lock()
-	w.mailbox = append(w.mailbox, work...)
+	over := w.over
+	if !over {
+		w.mailbox = append(w.mailbox, work...)
+	}
 	w.mu.Unlock()
+	if over { // it failed a moment ago: the partition will be read again
+		m.dequeued(bytes)
+		return
+	}
 	select {
 	case w.more <- struct{}{}:
 	default:
@@ -232,7 +242,7 @@ func (w *matchWorker) run() {
 	defer func() {
 		w.mu.Lock()
 		left := w.mailbox
-		w.mailbox = nil
+		w.mailbox, w.over = nil, true
 		w.mu.Unlock()
 		var bytes int64
 		for _, k := range left {
@@ -385,6 +395,7 @@ func (w *matchWorker) tooLarge(d *duty, topic string, size int) error {
 // each contract, and its bytes are shared.
 func (w *matchWorker) deliver(d *duty, e *webhook.Event, version webhook.RegistryVersion) error {
 	clear(w.bodies)
+	defer clear(w.bodies)
 	matchedAt := time.Now()
 	for _, sub := range w.subs {
 		built, ok := w.bodies[sub.Contract]

@@ -27,7 +27,12 @@ const (
 	lateCommit  = time.Second
 	// uncommittedLimit bounds the repeats of a crash while commits are late.
 	uncommittedLimit = 1000
-	restartAfter     = time.Second
+	// restartMin and restartMax bound the wait before a failed partition is
+	// read again; it doubles while nothing gets finished.
+	restartMin = time.Second
+	restartMax = time.Minute
+	// commitWithin bounds one commit: a handover waits for the one under way.
+	commitWithin = 5 * time.Second
 	// releaseWithin bounds how long a handover waits for what is in flight: it
 	// must not wait for the sickest endpoint.
 	releaseWithin = 2 * time.Second
@@ -53,7 +58,7 @@ type Handler interface {
 	// nothing new. It is the first step of a shutdown.
 	Drain(ctx context.Context)
 	// Room blocks while the handler holds as much as it may; it is asked
-	// before each poll.
+	// before each poll, and returns only the error of ctx.
 	Room(ctx context.Context) error
 }
 
@@ -142,9 +147,11 @@ type Stage struct {
 	fetched map[partition]commit // read by OnOffsetsFetched, used by the takeover
 	halted  map[partition]error  // partitions that need a person
 	joined  bool                 // the group has let us in once
+	// restarts counts a partition's failures in a row.
+	restarts map[partition]int
 
-	committing chan struct{} // holds a token while a commit is under way: one at a time
-	answeredAt atomic.Int64 // Unix nanoseconds of the last commit that was answered well
+	committing chan struct{}             // holds a token while a commit is under way: one at a time
+	answeredAt atomic.Pointer[time.Time] // of the last commit that was answered well
 }
 
 type partition struct {
@@ -152,8 +159,15 @@ type partition struct {
 	id    int32
 }
 
-func (s *Stage) lastCommit() time.Time { return time.Unix(0, s.answeredAt.Load()) }
-func (s *Stage) answered(at time.Time) { s.answeredAt.Store(at.UnixNano()) }
+func (s *Stage) answered(at time.Time) { s.answeredAt.Store(&at) }
+
+// sinceAnswer is how long ago a commit was last answered well, by the clock
+// that is further ahead: the monotonic one stands still while a machine is
+// suspended, the other may be set back.
+func (s *Stage) sinceAnswer(now time.Time) time.Duration {
+	at := *s.answeredAt.Load()
+	return max(now.Sub(at), now.Round(0).Sub(at.Round(0)))
+}
 
 // NewStage makes a member of the group; it joins with [Stage.Run].
 func NewStage(cfg Config) (*Stage, error) {
@@ -165,7 +179,8 @@ func NewStage(cfg Config) (*Stage, error) {
 	}
 	return &Stage{
 		cfg: cfg, log: cfg.Log, wakeCh: make(chan struct{}, 1), started: make(chan struct{}), committing: make(chan struct{}, 1),
-		leases: make(map[partition]*Lease), fetched: make(map[partition]commit), halted: make(map[partition]error),
+		restarts: make(map[partition]int),
+		leases:   make(map[partition]*Lease), fetched: make(map[partition]commit), halted: make(map[partition]error),
 	}, nil
 }
 
@@ -183,6 +198,11 @@ func (s *Stage) options() []kgo.Opt {
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.FetchMaxWait(250*time.Millisecond),
 		kgo.MaxDecompressBatchBytes(64<<20),
+		// What is fetched is bounded compressed, and the fan-out of one body
+		// shrinks fifty-fold: 4 MiB may be 200. Kafka returns one batch at
+		// least, however large.
+		kgo.FetchMaxPartitionBytes(64<<10),
+		kgo.FetchMaxBytes(4<<20),
 		kgo.HeartbeatInterval(time.Second),
 		kgo.SessionTimeout(10*time.Second),
 		kgo.RebalanceTimeout(20*time.Second),
@@ -233,10 +253,18 @@ func (s *Stage) wake() {
 
 func (s *Stage) pollLoop(ctx context.Context) error {
 	for {
-		if err := s.cfg.Handler.Room(ctx); err != nil {
-			return nil //nolint:nilerr // only ctx ends it, which is an orderly stop
+		if s.interruptible(ctx, func(ctx context.Context) { _ = s.cfg.Handler.Room(ctx) }) {
+			// Woken while there is no room: someone needs this goroutine,
+			// perhaps to make room by restarting a partition. One poll, which
+			// the same wake-up ends, does no harm, and it is what keeps
+			// rebalances away meanwhile.
+			s.wake()
 		}
-		fetches := s.poll(ctx)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // the end of ctx is an orderly stop
+		}
+		var fetches kgo.Fetches
+		s.interruptible(ctx, func(ctx context.Context) { fetches = s.client.PollRecords(ctx, s.cfg.PollRecords) })
 		if ctx.Err() != nil {
 			s.client.AllowRebalance()
 			return nil //nolint:nilerr // the end of ctx is an orderly stop
@@ -251,23 +279,25 @@ func (s *Stage) pollLoop(ctx context.Context) error {
 	}
 }
 
-// poll waits for records, or until someone wakes it.
-func (s *Stage) poll(ctx context.Context) kgo.Fetches {
-	pollCtx, cancel := context.WithCancel(ctx)
+// interruptible waits for f, whose context ends when someone wakes the stage,
+// and reports whether that was so.
+func (s *Stage) interruptible(ctx context.Context, f func(context.Context)) (woken bool) {
+	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
 		select {
 		case <-s.wakeCh:
+			woken = true
 			cancel()
-		case <-pollCtx.Done():
+		case <-waiting.Done():
 		}
 	}()
-	fetches := s.client.PollRecords(pollCtx, s.cfg.PollRecords)
+	f(waiting)
 	cancel()
 	<-watched
-	return fetches
+	return woken
 }
 
 func (s *Stage) admit(fetches kgo.Fetches) {
@@ -275,10 +305,7 @@ func (s *Stage) admit(fetches kgo.Fetches) {
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			return
 		}
-		if errors.Is(err, kerr.OffsetOutOfRange) {
-			s.halt(partition{topic, p}, &LossError{Topic: topic, Partition: p})
-			s.cfg.Observer.Lost(topic, p, 0)
-		}
+		s.dataLost(topic, p, err)
 		s.log.Error("fetching", "stage", s.cfg.Name, "topic", topic, "partition", p, "error", err)
 	})
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
@@ -288,7 +315,7 @@ func (s *Stage) admit(fetches kgo.Fetches) {
 		s.mu.Lock()
 		l, halted := s.leases[partition{f.Topic, f.Partition}], s.halted[partition{f.Topic, f.Partition}]
 		s.mu.Unlock()
-		if l == nil || halted != nil || l.failedAt.Load() != 0 || l.ended.Load() {
+		if l == nil || halted != nil || l.failure.Load() != nil || l.ended.Load() {
 			return // restarted or taken over from its commit
 		}
 		if work := l.sift(f.Records); len(work) > 0 {
@@ -301,12 +328,18 @@ func (s *Stage) admit(fetches kgo.Fetches) {
 // rest.
 func (l *Lease) sift(records []*kgo.Record) []*Work {
 	work := make([]*Work, 0, len(records))
-	slab := make([]Work, 0, len(records)) // one allocation for the batch
+	now := time.Now()
 	for _, r := range records {
 		repeat := false
 		if l.memory != nil {
 			if id, ok := webhook.RecordIdentity(r.Headers); ok {
-				repeat = l.memory.Note(id, r.Offset, r.Timestamp)
+				at := r.Timestamp
+				if at.After(now) {
+					// A producer's clock is ahead. The window would stand
+					// still until ours has caught up, and grow.
+					at = now
+				}
+				repeat = l.memory.Note(id, r.Offset, at)
 			}
 		}
 		if r.Offset < l.from {
@@ -317,8 +350,8 @@ func (l *Lease) sift(records []*kgo.Record) []*Work {
 			l.changes.Add(1)
 			continue
 		}
-		slab = append(slab, Work{Record: r, lease: l, ticket: ticket})
-		w := &slab[len(slab)-1]
+		// Each on its own: in a slab, one that waits would keep all alive.
+		w := &Work{Record: r, lease: l, ticket: ticket}
 		if repeat {
 			l.stage.cfg.Observer.Repeat(l.Topic)
 			w.Done()
@@ -338,8 +371,9 @@ func (l *Lease) sift(records []*kgo.Record) []*Work {
 func (s *Stage) restartFailed() {
 	s.mu.Lock()
 	var failed []*Lease
-	for _, l := range s.leases {
-		if at := l.failedAt.Load(); at != 0 && time.Since(time.Unix(0, at)) >= restartAfter {
+	for p, l := range s.leases {
+		// A little early is as good as late: the wake-up comes once.
+		if f := l.failure.Load(); f != nil && time.Since(f.at) >= s.restartAfterLocked(p, l)-restartMin/10 {
 			failed = append(failed, l)
 		}
 	}
@@ -355,6 +389,11 @@ func (s *Stage) restartFailed() {
 	// lease begins at or above, and the next one comes after it.
 	s.mu.Lock()
 	for _, l := range failed {
+		p := partition{l.Topic, l.Partition}
+		if l.changes.Load() > 1 {
+			s.restarts[p] = 0
+		}
+		s.restarts[p]++
 		l.ended.Store(true)
 		snap := l.tracker.Snapshot(watermark.RunsLimit)
 		l.tracker.Close()
@@ -362,7 +401,7 @@ func (s *Stage) restartFailed() {
 		if l.memory != nil {
 			readFrom = min(l.readFrom.Load(), snap.Watermark)
 		}
-		next := s.newLease(partition{l.Topic, l.Partition}, snap.Watermark, snap.Finished, readFrom)
+		next := s.newLease(p, snap.Watermark, snap.Finished, readFrom)
 		next.applied = l.applied
 		if offsets[l.Topic] == nil {
 			offsets[l.Topic] = make(map[int32]kgo.EpochOffset)
@@ -406,7 +445,48 @@ func (s *Stage) Ready() error {
 	for _, err := range s.halted {
 		errs = append(errs, err)
 	}
+	for p, l := range s.leases {
+		if f := l.failure.Load(); f != nil {
+			errs = append(errs, fmt.Errorf("%s/%d: waiting to be read again after a failure: %w", p.topic, p.id, f.err))
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// restartAfter is how long a failed lease waits before its partition is read
+// again.
+func (s *Stage) restartAfter(l *Lease) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.restartAfterLocked(partition{l.Topic, l.Partition}, l)
+}
+
+func (s *Stage) restartAfterLocked(p partition, l *Lease) time.Duration {
+	n := s.restarts[p]
+	if l.changes.Load() > 1 { // it got something done since
+		n = 0
+	}
+	return min(restartMin<<min(n, 10), restartMax)
+}
+
+// dataLost halts a partition whose log no longer has what was to be read next.
+func (s *Stage) dataLost(topic string, p int32, err error) {
+	loss := &LossError{Topic: topic, Partition: p, Committed: -1, Start: -1, End: -1}
+	var told *kgo.ErrDataLoss
+	switch {
+	case errors.As(err, &told):
+		loss.Committed, loss.End = told.ConsumedTo, told.ResetTo
+	case errors.Is(err, kerr.OffsetOutOfRange):
+	default:
+		return
+	}
+	s.mu.Lock()
+	if l := s.leases[partition{topic, p}]; l != nil && loss.Committed < 0 {
+		loss.Committed = l.tracker.Watermark()
+	}
+	s.mu.Unlock()
+	s.cfg.Observer.Lost(topic, p, 0)
+	s.halt(partition{topic, p}, loss)
 }
 
 func (s *Stage) halt(p partition, err error) {

@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -30,6 +31,10 @@ type LossError struct {
 }
 
 func (e *LossError) Error() string {
+	if e.Start < 0 {
+		return fmt.Sprintf("%s/%d: the log no longer has what was to be read next after offset %d (it was cut to %d), so records were lost "+
+			"before they were worked on; find out why, then start again with --accept-loss to go on", e.Topic, e.Partition, e.Committed, e.End)
+	}
 	return fmt.Sprintf("%s/%d: the committed offset %d is outside the log (%d to %d), so records were lost before they were worked on; "+
 		"find out why, then start with --accept-loss to go on", e.Topic, e.Partition, e.Committed, e.Start, e.End)
 }
@@ -100,6 +105,12 @@ func (s *Stage) takeOver(ctx context.Context, offsets map[string]map[int32]kgo.O
 	for t, ps := range offsets {
 		for id := range ps {
 			start, end, err := bounds(starts, ends, t, id)
+			if err != nil && s.hasCommit(partition{t, id}) {
+				// One partition without a leader must not keep the others from
+				// being worked on: go on from its commit, unchecked.
+				s.log.Warn("taking a partition over unchecked", "stage", s.cfg.Name, "error", err)
+				start, end, err = 0, math.MaxInt64, nil
+			}
 			if err != nil {
 				return nil, fmt.Errorf("taking partitions over: %w", err)
 			}
@@ -117,6 +128,13 @@ func (s *Stage) takeOver(ctx context.Context, offsets map[string]map[int32]kgo.O
 	s.cfg.Observer.Assigned(n)
 	s.wake() // halted partitions are paused by the goroutine that polls
 	return offsets, nil
+}
+
+func (s *Stage) hasCommit(p partition) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, ok := s.fetched[p]
+	return ok && c.offset >= 0
 }
 
 func bounds(starts, ends kadm.ListedOffsets, topic string, id int32) (start, end int64, err error) {
@@ -140,7 +158,10 @@ func (s *Stage) takeOverOne(ctx context.Context, p partition, start, end int64) 
 	delete(s.fetched, p)
 	delete(s.halted, p)
 	s.mu.Unlock()
-	if !known || c.offset < 0 {
+	// fresh: what is committed isn't where we begin, so that is to be written
+	// soon, even if nothing gets done.
+	fresh := !known || c.offset < 0
+	if fresh {
 		at := start
 		if from, ok := s.cfg.Starts[p.topic][p.id]; ok {
 			at = min(max(from, start), end)
@@ -156,6 +177,7 @@ func (s *Stage) takeOverOne(ctx context.Context, p partition, start, end int64) 
 		if s.cfg.AcceptLoss {
 			// The metadata told of the old log.
 			c = commit{offset: start, metadata: freshMetadata(start)}
+			fresh = true
 		} else {
 			halt = loss
 		}
@@ -172,6 +194,17 @@ func (s *Stage) takeOverOne(ctx context.Context, p partition, start, end int64) 
 			}
 		}
 	}
+	if n := len(finished); n > 0 && finished[n-1].To > end && halt == nil {
+		// The log was cut behind the watermark and has grown anew, or will:
+		// the offsets that were finished are other records now.
+		loss := &LossError{Topic: p.topic, Partition: p.id, Committed: finished[n-1].To, Start: start, End: end}
+		s.cfg.Observer.Lost(p.topic, p.id, finished[n-1].To-end)
+		s.log.Error("records were lost after they were worked on", "stage", s.cfg.Name, "accepted", s.cfg.AcceptLoss, "error", loss)
+		finished, fresh = nil, true
+		if !s.cfg.AcceptLoss {
+			halt = loss
+		}
+	}
 	readFrom := c.offset
 	if s.cfg.DedupWindow > 0 {
 		readFrom = max(c.offset-back, start)
@@ -179,15 +212,21 @@ func (s *Stage) takeOverOne(ctx context.Context, p partition, start, end int64) 
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old := s.leases[p]; old != nil { // a takeover that was interrupted begins again
+	old := s.leases[p]
+	l := s.newLease(p, c.offset, finished, readFrom)
+	if old != nil { // a takeover that was interrupted begins again
 		old.ended.Store(true)
 		old.tracker.Close()
+		l.applied = old.applied
 	}
-	s.newLease(p, c.offset, finished, readFrom)
+	if fresh {
+		l.changes.Store(1)
+	}
 	if halt != nil {
+		l.halted = true
 		s.halted[p] = halt
-		// Nothing of it is read: the reading position is at the end, and the
-		// partition is paused before the next poll returns.
+		// It is read from its end and soon paused; what still comes of it is
+		// not handed on.
 		return end, nil
 	}
 	return readFrom, nil
@@ -197,6 +236,7 @@ func (s *Stage) takeOverOne(ctx context.Context, p partition, start, end int64) 
 func (s *Stage) newLease(p partition, base int64, finished watermark.Runs, readFrom int64) *Lease {
 	l := &Lease{Topic: p.topic, Partition: p.id, stage: s, from: base, commitAt: base,
 		tracker: watermark.NewTracker(base, finished)}
+	l.member, _ = s.client.GroupMetadata()
 	l.readFrom.Store(readFrom)
 	if s.cfg.DedupWindow > 0 {
 		l.memory = watermark.NewMemory[webhook.Identity](s.cfg.DedupWindow, dedupLeast)
@@ -236,9 +276,15 @@ func (s *Stage) revoked(ctx context.Context, _ *kgo.Client, parts map[string][]i
 	within, cancel := context.WithTimeout(ctx, releaseWithin)
 	s.cfg.Handler.Release(within, ls)
 	cancel()
-	within, cancel = context.WithTimeout(ctx, releaseWithin)
-	defer cancel()
-	s.commit(within, ls, true)
+	// A member that the group has thrown out learns it as a revocation too,
+	// after it has joined anew: then the partitions have another owner, whose
+	// commits ours would undo. It is another member by then. That commits have
+	// gone unanswered alone says nothing: a rebalance blocks them.
+	if member, _ := s.client.GroupMetadata(); member == ls[0].member || s.sinceAnswer(time.Now()) < zombieAfter {
+		within, cancel = context.WithTimeout(ctx, releaseWithin)
+		s.commit(within, ls)
+		cancel()
+	}
 	s.end(ls)
 }
 

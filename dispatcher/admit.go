@@ -24,6 +24,7 @@ const (
 	doDefer        // put back unsent
 	doDiscard      // nobody to deliver to
 	doDead
+	doWait // for the registry; alone of all it is no open job
 )
 
 // Take takes work of one lease up. It doesn't block but for producing what is
@@ -31,36 +32,55 @@ const (
 func (d *Dispatcher) Take(l Lease, jobs []Job) {
 	now := time.Now()
 	var acts []action
-	var behind []*job
-	var newest webhook.RegistryVersion
 	d.mu.Lock()
 	st := d.state(l)
 	for _, in := range jobs {
 		j := &job{d: in.Delivery, record: in.Record, ticket: in.Ticket, state: st, size: int64(len(in.Delivery.Body)) + jobOverhead}
 		d.bytes += j.size
-		if !d.cfg.Directory.Reached(j.d.Registry) {
-			behind = append(behind, j)
-			if j.d.Registry.Offset > newest.Offset {
-				newest = j.d.Registry
-			}
-			continue
-		}
 		d.admit(now, j, &acts)
 	}
 	d.lanesChanged()
 	d.mu.Unlock()
 	d.carryOut(acts)
-	if len(behind) > 0 {
-		go d.admitLater(behind, newest)
+}
+
+// awaitRegistry has jobs admitted once the registry knows what they were
+// matched by, so that a brand-new endpoint is never taken for a deleted one.
+// Versions of one topic wait together, for the latest; those of another topic
+// (of a cluster that was restored, say) on their own.
+func (d *Dispatcher) awaitRegistry(jobs []*job) {
+	type group struct {
+		state *leaseState
+		topic [16]byte
+	}
+	waiting := make(map[group][]*job)
+	for _, j := range jobs {
+		g := group{j.state, j.d.Registry.TopicID}
+		waiting[g] = append(waiting[g], j)
+	}
+	for g, js := range waiting {
+		latest := js[0].d.Registry
+		for _, j := range js {
+			latest.Offset = max(latest.Offset, j.d.Registry.Offset)
+		}
+		go d.admitLater(g.state, js, latest)
 	}
 }
 
-// admitLater waits until the registry knows what the deliveries were matched
-// by, so that a brand-new endpoint is never taken for a deleted one.
-func (d *Dispatcher) admitLater(jobs []*job, v webhook.RegistryVersion) {
-	st := jobs[0].state
-	if err := d.cfg.Directory.WaitReached(st.ctx, v); err != nil && st.ctx.Err() == nil {
+// retryRegistry is the wait after the registry could not be asked.
+const retryRegistry = time.Second
+
+func (d *Dispatcher) admitLater(st *leaseState, jobs []*job, v webhook.RegistryVersion) {
+	for st.ctx.Err() == nil {
+		err := d.cfg.Directory.WaitReached(st.ctx, v)
+		if err == nil {
+			break
+		}
 		d.cfg.Log.Warn("waiting for the registry", "error", err)
+		select {
+		case <-st.ctx.Done():
+		case <-time.After(retryRegistry):
+		}
 	}
 	var acts []action
 	d.mu.Lock()
@@ -86,11 +106,15 @@ func (d *Dispatcher) state(l Lease) *leaseState {
 // admit finds out what to do with a delivery now. The lock is held.
 func (d *Dispatcher) admit(now time.Time, j *job, acts *[]action) {
 	if j.state.closing {
-		d.drop(j)
+		d.letGo(j)
+		return
+	}
+	if !j.state.lease.Live(now) { // not even put back: whoever has it now will
+		d.block(j)
 		return
 	}
 	if !d.cfg.Directory.Reached(j.d.Registry) {
-		d.hold(j, now.Add(blockedFor))
+		*acts = append(*acts, action{job: j, do: doWait})
 		return
 	}
 	e, ok := d.cfg.Directory.Endpoint(j.d.EndpointID)
@@ -102,7 +126,7 @@ func (d *Dispatcher) admit(now time.Time, j *job, acts *[]action) {
 		d.act(acts, action{job: j, do: doDead, reason: webhook.ReasonUnknownContract})
 		return
 	}
-	if now.Sub(j.d.MatchedAt) > d.cfg.MaxAge {
+	if now.Sub(j.d.MatchedAt) > d.cfg.MaxAge || j.d.NotBefore.Sub(now) > d.cfg.MaxAge+aheadOfTime {
 		d.act(acts, action{job: j, do: doDead, reason: webhook.ReasonExpired})
 		return
 	}
@@ -164,11 +188,11 @@ func (d *Dispatcher) start(now time.Time, jobs []*job, acts *[]action) {
 		switch {
 		case j.state.closing:
 			giveUpSlot()
-			d.drop(j)
+			d.letGo(j)
 			continue
 		case !j.state.lease.Live(now), j.state.lease.Crowded(now):
 			giveUpSlot()
-			d.hold(j, now.Add(blockedFor))
+			d.block(j)
 			continue
 		}
 		// What waited in the queue may have been overtaken by a change: a new
@@ -208,6 +232,34 @@ func (d *Dispatcher) act(acts *[]action, a action) {
 	*acts = append(*acts, a)
 }
 
+// block keeps a job until its lease may be acted on again.
+func (d *Dispatcher) block(j *job) {
+	if j.state.closing {
+		d.letGo(j)
+		return
+	}
+	j.state.blocked = append(j.state.blocked, j)
+	d.blocked[j.state] = struct{}{}
+	if time.Until(d.wakeAt) > blockedFor {
+		d.nudge()
+	}
+}
+
+// unblock admits what waited for leases that may be acted on again.
+func (d *Dispatcher) unblock(now time.Time, acts *[]action) {
+	for st := range d.blocked {
+		if !st.lease.Live(now) || st.lease.Crowded(now) {
+			continue
+		}
+		jobs := st.blocked
+		st.blocked = nil
+		delete(d.blocked, st)
+		for _, j := range jobs {
+			d.admit(now, j, acts)
+		}
+	}
+}
+
 func (d *Dispatcher) hold(j *job, due time.Time) {
 	j.state.held++
 	d.held.add(j, due)
@@ -232,9 +284,9 @@ func (d *Dispatcher) waited(endpointID string) {
 	}
 }
 
-// drop forgets a job of a closing lease: it isn't done, so the next owner
-// reads it again.
-func (d *Dispatcher) drop(j *job) {
+// letGo gives back what a job took of the byte budget. If it isn't done, its
+// lease is closing, and the next owner reads it again.
+func (d *Dispatcher) letGo(j *job) {
 	d.bytes -= j.size
 	d.room.Broadcast()
 }
@@ -242,7 +294,11 @@ func (d *Dispatcher) drop(j *job) {
 func (d *Dispatcher) parkAll(jobs []*job, now time.Time, reason webhook.Reason, acts *[]action) {
 	for _, j := range jobs {
 		if j.state.closing {
-			d.drop(j)
+			d.letGo(j)
+			continue
+		}
+		if !j.state.lease.Live(now) {
+			d.block(j)
 			continue
 		}
 		d.act(acts, action{job: j, do: doDefer, reason: reason, at: now.Add(d.parkFor(j.d))})
@@ -276,7 +332,7 @@ func (d *Dispatcher) Crowded(l Lease, _ float64) {
 	now := time.Now()
 	var acts []action
 	d.mu.Lock()
-	if st := d.leases[l]; st != nil && !st.closing {
+	if st := d.leases[l]; st != nil && !st.closing && l.Live(now) {
 		mine := func(j *job) bool { return j.state == st }
 		for _, c := range d.lanes.Largest(crowdedLanes, mine) {
 			for _, j := range d.lanes.RemoveFrom(c.Key, mine, nil) {

@@ -151,8 +151,8 @@ const (
 	holdsPerLease = 10_000
 	// waitersPerEndpoint bounds the immediate retries of one endpoint.
 	waitersPerEndpoint = 64
-	// blockedFor is how long a delivery waits before it asks again, when the
-	// lease may not be acted on or a commit is late.
+	// blockedFor is how often a lease is asked again that may not be acted on,
+	// or whose commit is late.
 	blockedFor = 50 * time.Millisecond
 	// stalledEvery is how often hanging lanes are looked for.
 	stalledEvery = 250 * time.Millisecond
@@ -161,6 +161,9 @@ const (
 	sweepPart = 120
 	// jobOverhead is what a delivery costs besides its body.
 	jobOverhead = 1 << 10
+	// aheadOfTime is how far beyond max_age a delivery may be due; later it is
+	// not ours to wait for (a receiver's Retry-After is granted a day).
+	aheadOfTime = 48 * time.Hour
 	// spillAfter is the least wait of what is put back to be taken up again.
 	spillAfter = 5 * time.Second
 )
@@ -177,6 +180,7 @@ type Dispatcher struct {
 	held     holds
 	waiters  map[string]int // immediate retries by endpoint
 	leases   map[Lease]*leaseState
+	blocked  map[*leaseState]struct{} // those with jobs that wait for their lease
 	bytes    int64
 	draining bool
 	wake     chan struct{} // an earlier timer is needed
@@ -190,6 +194,7 @@ type leaseState struct {
 	cancel  context.CancelFunc
 	closing bool // nothing starts any more
 	held    int
+	blocked []*job        // wait until the lease may be acted on again
 	open    int           // jobs that are being sent, settled or put back
 	idle    chan struct{} // closed when closing and open is 0
 }
@@ -226,7 +231,8 @@ func New(cfg Config) (*Dispatcher, error) {
 		return nil, fmt.Errorf("making breakers: %w", err)
 	}
 	d := &Dispatcher{cfg: cfg, breakers: breakers, lanes: set,
-		waiters: make(map[string]int), leases: make(map[Lease]*leaseState), wake: make(chan struct{}, 1),
+		waiters: make(map[string]int), leases: make(map[Lease]*leaseState),
+		blocked: make(map[*leaseState]struct{}), wake: make(chan struct{}, 1),
 		wakeAt: time.Now().AddDate(1, 0, 0)} // until Run has looked, everything is worth a nudge
 	d.room = sync.NewCond(&d.mu)
 	return d, nil
@@ -268,6 +274,7 @@ func (d *Dispatcher) Run(ctx context.Context) {
 			d.unheld(j)
 			d.admit(now, j, &acts)
 		}
+		d.unblock(now, &acts)
 		d.start(now, d.lanes.Due(now, nil), &acts)
 		if now.Sub(looked) >= stalledEvery {
 			looked = now
@@ -278,6 +285,9 @@ func (d *Dispatcher) Run(ctx context.Context) {
 		}
 		next := looked.Add(stalledEvery)
 		if at, ok := d.held.next(); ok && at.Before(next) {
+			next = at
+		}
+		if at := now.Add(blockedFor); len(d.blocked) > 0 && at.Before(next) {
 			next = at
 		}
 		if at, ok := d.lanes.NextDue(); ok && at.Before(next) {

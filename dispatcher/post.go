@@ -14,8 +14,12 @@ import (
 // post makes one attempt and settles it. It runs in a goroutine of its own, in
 // a slot of the endpoint's lane and with the breaker's leave.
 func (d *Dispatcher) post(j *job) {
-	contract, _ := d.cfg.Directory.Contract(j.d.Contract)
 	start := time.Now()
+	if !j.state.lease.Live(start) { // since it was given its slot
+		d.unstart(j, start)
+		return
+	}
+	contract, _ := d.cfg.Directory.Contract(j.d.Contract)
 	s := webhook.SettlementOf(j.d, j.record, webhook.KindAttempt, "")
 	s.AttemptID = uuid.Must(uuid.NewV7()).String()
 	s.StartedAt = start
@@ -45,6 +49,20 @@ func (d *Dispatcher) post(j *job) {
 	d.follow(j, s, v, now)
 }
 
+// unstart takes a start back before anything was sent.
+func (d *Dispatcher) unstart(j *job, now time.Time) {
+	j.allowed(breaker.Excluded)
+	j.allowed = nil
+	var acts []action
+	d.mu.Lock()
+	d.block(j)
+	d.start(now, d.lanes.Finish(now, j.d.EndpointID, lanes.Excluded, 0, nil), &acts)
+	d.closed(j.state)
+	d.lanesChanged()
+	d.mu.Unlock()
+	d.carryOut(acts)
+}
+
 // release gives the lane's slot and the breaker's leave back.
 func (d *Dispatcher) release(j *job, o send.Outcome, now time.Time) {
 	key := j.d.EndpointID
@@ -60,6 +78,10 @@ func (d *Dispatcher) release(j *job, o send.Outcome, now time.Time) {
 	var acts []action
 	d.mu.Lock()
 	started := d.lanes.Finish(now, key, result, now.Sub(j.started), nil)
+	if result == lanes.OK && j.target.BreakerOpen && d.breakers.State(key) == breaker.Closed {
+		// What an earlier owner left open is closed: nobody else would say so.
+		d.cfg.Observer.BreakerChanged(key, breaker.Closed)
+	}
 	if result == lanes.Failed && d.breakers.State(key) == breaker.Open {
 		d.lanes.Narrow(now, key)
 		d.parkAll(d.lanes.Shed(key, nil), now, webhook.ReasonBreakerOpen, &acts)

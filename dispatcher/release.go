@@ -67,9 +67,26 @@ func (d *Dispatcher) closeLeases(states []*leaseState) (back []*job, left int) {
 		}
 	}
 	mine := func(j *job) bool { return closing[j.state] }
+	// One between two immediate attempts is put back, wherever it waits: its
+	// record says nothing of the attempts that were made.
+	leave := func(j *job) {
+		if j.firstStart.IsZero() {
+			d.letGo(j)
+			left++
+			return
+		}
+		j.state.open++
+		back = append(back, j)
+	}
 	for _, j := range d.lanes.Remove(mine, nil) {
-		d.drop(j)
-		left++
+		leave(j)
+	}
+	for st := range closing {
+		for _, j := range st.blocked {
+			leave(j)
+		}
+		st.blocked = nil
+		delete(d.blocked, st)
 	}
 	var held []*job
 	for _, j := range d.held {
@@ -78,16 +95,9 @@ func (d *Dispatcher) closeLeases(states []*leaseState) (back []*job, left int) {
 		}
 	}
 	for _, j := range held {
-		immediate := j.immediate
 		d.held.remove(j)
 		d.unheld(j)
-		if immediate {
-			j.state.open++
-			back = append(back, j)
-		} else {
-			d.drop(j)
-			left++
-		}
+		leave(j)
 	}
 	for st := range closing {
 		if st.open == 0 { // else whoever closes the last job does it

@@ -7,11 +7,24 @@ import (
 	"posthorn/webhook"
 )
 
+// carryOut does what was decided under the lock. POSTs go first: putting back
+// may wait for the producer, and they have their slots already.
 func (d *Dispatcher) carryOut(acts []action) {
+	var behind []*job
 	for _, a := range acts {
 		switch a.do {
 		case doPost:
 			go d.post(a.job)
+		case doWait:
+			behind = append(behind, a.job)
+		}
+	}
+	if len(behind) > 0 {
+		d.awaitRegistry(behind)
+	}
+	for _, a := range acts {
+		switch a.do {
+		case doPost, doWait:
 		case doDefer:
 			d.deferJob(a.job, a.at, a.reason)
 		case doDiscard:
@@ -43,11 +56,13 @@ func (d *Dispatcher) settle(j *job, s *webhook.Settlement, follow func(done func
 	if s.StartedAt.IsZero() {
 		s.StartedAt = time.Now()
 	}
+	dropped := false
 	if j.state.lease.Ended() {
 		if s.Kind != webhook.KindAttempt {
 			d.close(j, false)
 			return
 		}
+		dropped = follow != nil
 		follow = nil
 	}
 	var left atomic.Int32
@@ -62,7 +77,7 @@ func (d *Dispatcher) settle(j *job, s *webhook.Settlement, follow func(done func
 			j.state.lease.Fail(err)
 		}
 		if left.Add(-1) == 0 {
-			d.close(j, !failed.Load())
+			d.close(j, !failed.Load() && !dropped)
 		}
 	}
 	d.cfg.Observer.Settled(s)
@@ -80,7 +95,7 @@ func (d *Dispatcher) close(j *job, finished bool) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.drop(j)
+	d.letGo(j)
 	d.closed(j.state)
 }
 

@@ -89,7 +89,11 @@ type Follower struct {
 	ready   bool          // the stable end was reached since the (re-)read began
 	asOf    time.Time     // start of the last fetch whose answer showed us at the stable end
 	changed chan struct{} // closed and renewed when anything above changes
-	strange map[[16]byte]bool
+	// strange are the versions that were given up on: those of other topics
+	// with offset 0, which stands for all of theirs, and those beyond the end
+	// of this one. Of these only the very offset: one absurd version must not
+	// make every later one count as reached.
+	strange map[webhook.RegistryVersion]struct{}
 	watched *watch
 
 	reader reader // of the following goroutine alone
@@ -124,7 +128,7 @@ func NewFollower(cfg FollowerConfig) (*Follower, error) {
 		cfg: cfg, store: cfg.Store, log: cfg.Logger,
 		done:    make(chan struct{}),
 		changed: make(chan struct{}),
-		strange: make(map[[16]byte]bool),
+		strange: make(map[webhook.RegistryVersion]struct{}),
 		at:      place{leader: -1},
 	}
 	if f.store == nil {
@@ -290,8 +294,8 @@ func (f *Follower) wait(ctx context.Context, holds func() (bool, error)) error {
 }
 
 // Reached reports whether everything that a version stood for is in the
-// store: the position has passed it, or it is of another topic that
-// [Follower.WaitReached] has given up on.
+// store: the position has passed it, or [Follower.WaitReached] has
+// given up on it.
 func (f *Follower) Reached(v webhook.RegistryVersion) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -303,13 +307,18 @@ func (f *Follower) reached(v webhook.RegistryVersion) bool {
 		return false
 	}
 	if v.TopicID == f.at.topicID {
-		return f.at.position >= v.Offset
+		if f.at.position >= v.Offset {
+			return true
+		}
+	} else {
+		v.Offset = 0
 	}
-	return f.strange[v.TopicID]
+	_, given := f.strange[v]
+	return given
 }
 
-// maxStrange bounds the memory of other topics' IDs; beyond it they cost a
-// request each.
+// maxStrange bounds the memory of versions that were given up on; for one that
+// was forgotten the end is asked for again.
 const maxStrange = 1024
 
 // WaitReached waits until the store holds what a version stood for. A version
@@ -347,10 +356,17 @@ func (f *Follower) WaitReached(ctx context.Context, v webhook.RegistryVersion) e
 			f.log.Warn("registry version is not of this topic's log, went on at its end", "version", v.String(), "end", end.position, "incident", incident)
 		}
 		if incident == IncidentForeignVersion {
+			v.Offset = 0
+		}
+		if incident != "" {
 			f.update(func() {
-				if len(f.strange) < maxStrange {
-					f.strange[v.TopicID] = true
+				for old := range f.strange {
+					if len(f.strange) < maxStrange {
+						break
+					}
+					delete(f.strange, old)
 				}
+				f.strange[v] = struct{}{}
 			})
 		}
 		return nil

@@ -217,8 +217,12 @@ func TestVersionsOfOtherLogsAreWaitedForOnceAndCounted(t *testing.T) {
 		if err := f.WaitReached(within(t, time.Second), beyond); err != nil {
 			t.Fatal(err)
 		}
-		if n.of(IncidentBeyondEnd) != 1 || f.Reached(beyond) {
-			t.Fatal("a version beyond the end: not counted, or taken as reached for good")
+		if n.of(IncidentBeyondEnd) != 1 || !f.Reached(beyond) {
+			t.Fatal("a version beyond the end: not counted, or waited for for ever")
+		}
+		beyond.Offset--
+		if f.Reached(beyond) {
+			t.Fatal("one absurd version made another count as reached")
 		}
 	})
 }

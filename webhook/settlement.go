@@ -59,11 +59,9 @@ const (
 	ReasonLaneFull    Reason = "lane_full"    // the lane's queue was full: a spill with a turn
 	ReasonLaneStalled Reason = "lane_stalled" // the lane makes no progress
 	ReasonBreakerOpen Reason = "breaker_open"
-	ReasonCrowded     Reason = "commit_crowded"  // the commit metadata was filling
-	ReasonHoldsFull   Reason = "holds_full"      // too many deliveries held on timers
-	ReasonHandover    Reason = "handover"        // put back at a rebalance or shutdown
-	ReasonWaitersFull Reason = "immediate_full"  // too many immediate retries waiting
-	ReasonRegistry    Reason = "registry_behind" // the registry had not reached the delivery's version
+	ReasonCrowded     Reason = "commit_crowded" // the commit metadata was filling
+	ReasonHoldsFull   Reason = "holds_full"     // too many deliveries held on timers
+	ReasonHandover    Reason = "handover"       // put back at a rebalance or shutdown
 )
 
 // Reasons of discards and deaths without a POST.

@@ -23,7 +23,7 @@ func runLine(ctx context.Context, cfg *config.Config, c *runCmd, io streams) err
 
 // runDev runs the whole line on an embedded broker until ctx ends.
 func runDev(ctx context.Context, cfg *config.Config, c *devCmd, io streams) error {
-	if c.Demo || c.DemoExit {
+	if c.Demo {
 		return runDemo(ctx, c, io)
 	}
 	cfg.Delivery.AllowCIDR = append(cfg.Delivery.AllowCIDR, c.AllowCIDR...)

@@ -1,6 +1,10 @@
 package watermark
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"time"
+)
 
 // Memory remembers the identities of a partition's latest records, so that a
 // repeat is known as one. What it remembers reaches back, from the watermark,
@@ -70,10 +74,23 @@ func (m *Memory[ID]) Forget(watermark int64) (readFrom int64) {
 		}
 	}
 	if m.first > 1024 && m.first > len(m.ring)/2 {
-		m.ring = append(m.ring[:0], m.ring[m.first:]...)
-		m.first = 0
+		m.compact()
 	}
 	return min(m.ring[m.first].offset, watermark)
+}
+
+// compact gives back what a burst has taken: a map never shrinks by itself.
+func (m *Memory[ID]) compact() {
+	rest := m.ring[m.first:]
+	m.first = 0
+	if cap(m.ring) < 4*len(rest)+4096 {
+		m.ring = append(m.ring[:0], rest...)
+		return
+	}
+	m.ring = slices.Clone(rest)
+	last := make(map[ID]int64, len(rest))
+	maps.Copy(last, m.last)
+	m.last = last
 }
 
 // below returns how many entries lie below the offset.

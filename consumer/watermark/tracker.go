@@ -105,6 +105,13 @@ func (t *Tracker) watermark() int64 {
 	if t.head != nil {
 		return t.head.offset
 	}
+	// Nothing we have read is unfinished: what an earlier owner had finished
+	// right behind it counts too. Otherwise the snapshot would begin with a
+	// run at the watermark itself, which no reader of it expects.
+	for len(t.finished) > 0 && t.finished[0].From <= t.next {
+		t.next = max(t.next, t.finished[0].To)
+		t.finished = t.finished[1:]
+	}
 	return t.next
 }
 
@@ -126,6 +133,12 @@ func (t *Tracker) Snapshot(limit int) Snapshot {
 	at, bytes, fits := s.Watermark, 0, true
 	add := func(from, to int64) { // finished: from..to-1
 		if to <= from {
+			return
+		}
+		if last := len(s.Finished) - 1; fits && from == at && last >= 0 { // touches the run before: one run
+			run := &s.Finished[last]
+			bytes += uvarintLen(uint64(to-run.From)) - uvarintLen(uint64(run.To-run.From))
+			run.To, at = to, to
 			return
 		}
 		bytes += uvarintLen(uint64(from-at)) + uvarintLen(uint64(to-from))

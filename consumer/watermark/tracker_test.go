@@ -97,6 +97,44 @@ func TestASuccessorRepeatsOnlyWhatWasUnfinished(t *testing.T) {
 	}
 }
 
+func TestEveryStateCanBeHandedOver(t *testing.T) {
+	for seed := range uint64(300) {
+		rng := rand.New(rand.NewPCG(seed, 3))
+		finished := map[int64]bool{}
+		tr := NewTracker(0, nil)
+		tickets := map[int64]*Ticket{}
+		next := int64(0)
+		for range 300 {
+			switch n := rng.IntN(10); {
+			case n == 0: // a handover: the successor begins from what is committed
+				s := tr.Snapshot(RunsLimit)
+				_, runs, err := DecodeMetadata(EncodeMetadata(s, 0), s.Watermark)
+				if err != nil || !slices.Equal(runs, s.Finished) {
+					t.Fatalf("seed %d: snapshot %+v reads as %v, %v", seed, s, runs, err)
+				}
+				if s.Watermark != tr.Watermark() {
+					t.Fatalf("seed %d: watermark %d, snapshot %d", seed, tr.Watermark(), s.Watermark)
+				}
+				tr, tickets, next = NewTracker(s.Watermark, runs), map[int64]*Ticket{}, s.Watermark
+			case n < 6 || len(tickets) == 0:
+				k := tr.Track(next)
+				if (k == nil) != finished[next] {
+					t.Fatalf("seed %d: offset %d is finished: %v", seed, next, finished[next])
+				}
+				if k != nil {
+					tickets[next] = k
+				}
+				next++
+			default:
+				o := anyKey(rng, tickets)
+				tickets[o].Done()
+				delete(tickets, o)
+				finished[o] = true
+			}
+		}
+	}
+}
+
 func TestALateCompletionOfAnEarlierAssignmentChangesNothing(t *testing.T) {
 	tr := NewTracker(5, nil)
 	k := tr.Track(5)

@@ -93,10 +93,8 @@ type Line struct {
 func Run(ctx context.Context, opts Options) error {
 	l, err := build(ctx, opts)
 	if err != nil {
-		if l != nil {
-			err = errors.Join(err, l.undo.run())
-		}
-		return err
+		l.stopBackground()
+		return errors.Join(err, l.background.Wait(), l.undo.run())
 	}
 	runErr := l.run(ctx)
 	return errors.Join(runErr, l.undo.run())

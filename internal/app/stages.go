@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"sync"
 
@@ -48,6 +49,10 @@ func (h *deliveryHandler) Take(l *consumer.Lease, work []*consumer.Work) {
 			h.malformed.put(w, err)
 			continue
 		}
+		// A delivery may wait for minutes. The body is a part of the fetched
+		// batch, which would be kept whole for it.
+		d.Body = bytes.Clone(d.Body)
+		w.Record = nil
 		jobs = append(jobs, dispatcher.Job{Delivery: d, Ticket: w,
 			Record: webhook.Position{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}})
 	}
@@ -88,6 +93,7 @@ func (h *tierHandler) Take(l *consumer.Lease, work []*consumer.Work) {
 			h.malformed.put(w, err)
 			continue
 		}
+		w.Record = nil
 		parked = append(parked, retrytopics.Parked{Delivery: d, Timestamp: r.Timestamp, Size: recordWeight(r), Ticket: w})
 	}
 	h.reader.Take(l, parked)

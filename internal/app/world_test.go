@@ -40,6 +40,8 @@ type world struct {
 	keyset *registry.Keyset
 	cfg    *config.Config
 	log    *slog.Logger
+	// options, if set, changes those of every process.
+	options func(*Options)
 
 	mu   sync.Mutex
 	hits []hit
@@ -159,10 +161,12 @@ func (w *world) process(roles ...Role) *process {
 		p.http.Cut()
 		p.stop()
 	})
-	go func() {
-		p.ended <- Run(ctx, Options{Config: w.cfg, Roles: roles, Log: w.log, NoAdmin: true, Dial: p.http.Dial,
-			Kafka: []kgo.Opt{kgo.Dialer(p.kafka.Dial)}, Started: func(string) { close(started) }})
-	}()
+	opts := Options{Config: w.cfg, Roles: roles, Log: w.log, NoAdmin: true, Dial: p.http.Dial,
+		Kafka: []kgo.Opt{kgo.Dialer(p.kafka.Dial)}, Started: func(string) { close(started) }}
+	if w.options != nil {
+		w.options(&opts)
+	}
+	go func() { p.ended <- Run(ctx, opts) }()
 	select {
 	case <-started:
 	case err := <-p.ended:
