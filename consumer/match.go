@@ -166,7 +166,7 @@ func (m *Matcher) Take(l *Lease, work []*Work) {
 	}
 }
 
-func workSize(k *Work) int64 { return int64(len(k.Record.Value)) + recordOverhead }
+func workSize(k *Work) int64 { return int64(recordSize(k.Record)) + recordOverhead }
 
 // Room implements [Handler].
 func (m *Matcher) Room(ctx context.Context) error {

@@ -131,7 +131,7 @@ func (d *Dispatcher) admit(now time.Time, j *job, acts *[]action) {
 		return
 	}
 	if j.d.NotBefore.After(now) {
-		if j.state.held >= holdsPerLease {
+		if !d.mayHold(j) {
 			d.act(acts, action{job: j, do: doDefer, reason: webhook.ReasonHoldsFull, at: later(j.d.NotBefore, now.Add(spillAfter))})
 			return
 		}
@@ -148,6 +148,10 @@ func (d *Dispatcher) admit(now time.Time, j *job, acts *[]action) {
 			// single probe finds out how the endpoint is.
 			d.lanes.Narrow(now, j.d.EndpointID)
 		}
+	}
+	if wait, slow := d.slowLane(now, j); slow {
+		d.act(acts, action{job: j, do: doDefer, reason: webhook.ReasonLaneFull, at: now.Add(wait)})
+		return
 	}
 	opts := lanes.Options{Returning: j.d.Deferrals > 0, Rate: e.RateLimit, MaxWidth: e.MaxInFlight}
 	switch dec := d.lanes.Offer(now, j.d.EndpointID, j, int(j.size), opts); dec.Verdict {
@@ -260,7 +264,32 @@ func (d *Dispatcher) unblock(now time.Time, acts *[]action) {
 	}
 }
 
+// slowLane reports whether a delivery should be put back, and for how long,
+// because memory is getting short and its lane would keep it for long.
+func (d *Dispatcher) slowLane(now time.Time, j *job) (wait time.Duration, slow bool) {
+	if d.bytes < d.cfg.ByteBudget/2 {
+		return 0, false
+	}
+	lane, ok := d.lanes.Lane(j.d.EndpointID)
+	pace := lane.PerSecond
+	if pace == 0 && lane.Latency > 0 { // not measured yet, but what it has in flight tells
+		pace = float64(lane.Width) / lane.Latency.Seconds()
+	}
+	if !ok || lane.Hanging || pace == 0 || float64(lane.Queued) <= pace*slowQueue.Seconds() {
+		return 0, false
+	}
+	return max(d.lanes.Turn(now, j.d.EndpointID), spillAfter), true
+}
+
+// mayHold reports whether there is room for a job that waits on a timer.
+func (d *Dispatcher) mayHold(j *job) bool {
+	return j.state.held < holdsPerLease && d.heldSize+j.size <= d.cfg.ByteBudget/heldShare &&
+		(d.heldBy[j.d.EndpointID] == 0 || d.heldBy[j.d.EndpointID]+j.size <= d.cfg.ByteBudget/heldShareEach)
+}
+
 func (d *Dispatcher) hold(j *job, due time.Time) {
+	d.heldSize += j.size
+	d.heldBy[j.d.EndpointID] += j.size
 	j.state.held++
 	d.held.add(j, due)
 	if due.Before(d.wakeAt) {
@@ -270,6 +299,10 @@ func (d *Dispatcher) hold(j *job, due time.Time) {
 
 // unheld keeps the counts of a job that was taken out of the heap.
 func (d *Dispatcher) unheld(j *job) {
+	d.heldSize -= j.size
+	if d.heldBy[j.d.EndpointID] -= j.size; d.heldBy[j.d.EndpointID] <= 0 {
+		delete(d.heldBy, j.d.EndpointID)
+	}
 	j.state.held--
 	if j.immediate {
 		j.immediate = false

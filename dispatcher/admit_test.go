@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -140,7 +141,8 @@ func TestTheByteBudgetStopsPollsUntilWorkIsDone(t *testing.T) {
 			t.Errorf("room after %v, want when the first were done", waited)
 		}
 		l := newLease()
-		b.take(l, b.many(20, "slow")...)
+		b.endpoint("fresh") // nothing is known of its pace yet
+		b.take(l, b.many(20, "fresh")...)
 		ctx, cancel := context.WithTimeout(b.t.Context(), time.Millisecond)
 		defer cancel()
 		if b.Room(ctx) == nil {
@@ -153,8 +155,51 @@ func TestTheByteBudgetStopsPollsUntilWorkIsDone(t *testing.T) {
 	})
 }
 
+func TestASlowLaneDoesNotKeepTheByteBudget(t *testing.T) {
+	dispatching(t, func(c *Config) { c.ByteBudget = 40 * jobOverhead }, func(b *bench) {
+		b.endpoint("slow")
+		b.setAnswer(func(ctx context.Context, _ string, _ int) send.Result { return after(ctx, 4*time.Second, status(200)) })
+		b.take(newLease(), b.many(30, "slow")...) // its pace is measured while they wait
+		time.Sleep(9 * time.Second)
+		for range 5 {
+			b.take(newLease(), b.many(30, "slow")...)
+		}
+		ctx, cancel := context.WithTimeout(b.t.Context(), time.Millisecond)
+		defer cancel()
+		if err := b.Room(ctx); err != nil {
+			t.Error("a lane that needs minutes for its queue keeps the others from being read")
+		}
+	})
+}
+
+func TestWhatWaitsOnTimersTakesAShareOfTheByteBudgetAlone(t *testing.T) {
+	dispatching(t, func(c *Config) { c.ByteBudget = 640 * jobOverhead }, func(b *bench) {
+		hold := func(endpoint string) {
+			b.endpoint(endpoint)
+			ds := b.many(100, endpoint)
+			for _, d := range ds {
+				d.NotBefore = time.Now().Add(4 * time.Second)
+			}
+			b.take(newLease(), ds...)
+		}
+		hold("one")
+		if _, held := b.Stats(); held < 5 || held > 10 {
+			t.Errorf("%d of one endpoint held, want a 64th of the budget, 10 at most", held)
+		}
+		for i := range 20 {
+			hold(fmt.Sprint("other", i))
+		}
+		if _, held := b.Stats(); held > 80 {
+			t.Errorf("%d held, want an eighth of the budget, 80 at most", held)
+		}
+		if err := b.Room(b.t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestTheTenThousandAndFirstHeldDeliveryGoesToTheSmallestTier(t *testing.T) {
-	dispatching(t, nil, func(b *bench) {
+	dispatching(t, func(c *Config) { c.ByteBudget = 1 << 30 }, func(b *bench) {
 		b.endpoint("e")
 		ds := b.many(holdsPerLease+5, "e")
 		for _, d := range ds {

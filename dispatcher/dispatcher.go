@@ -149,6 +149,10 @@ const (
 	// holdsPerLease bounds the deliveries that wait on timers; what is beyond
 	// goes back to the smallest tier, late and counted.
 	holdsPerLease = 10_000
+	// heldShare is the part of the byte budget that may wait on timers, and
+	// heldShareEach that of one endpoint: timers are the receivers' to set
+	// (Retry-After), and what is held must not keep others from being read.
+	heldShare, heldShareEach = 8, 64
 	// waitersPerEndpoint bounds the immediate retries of one endpoint.
 	waitersPerEndpoint = 64
 	// blockedFor is how often a lease is asked again that may not be acted on,
@@ -161,9 +165,16 @@ const (
 	sweepPart = 120
 	// jobOverhead is what a delivery costs besides its body.
 	jobOverhead = 1 << 10
+	// slowQueue is how long a lane may need for its queue while half of the
+	// byte budget is used up; a slower one puts back what it can't start. So a
+	// budget that is used up is given back soon.
+	slowQueue = time.Second
 	// aheadOfTime is how far beyond max_age a delivery may be due; later it is
 	// not ours to wait for (a receiver's Retry-After is granted a day).
 	aheadOfTime = 48 * time.Hour
+	// longWait is what an immediate retry may wait in the process: the
+	// receiver may have asked for more.
+	longWait = 15 * time.Second
 	// spillAfter is the least wait of what is put back to be taken up again.
 	spillAfter = 5 * time.Second
 )
@@ -178,7 +189,9 @@ type Dispatcher struct {
 	room     *sync.Cond
 	lanes    *lanes.Set[*job]
 	held     holds
-	waiters  map[string]int // immediate retries by endpoint
+	heldSize int64            // bytes of what is held
+	heldBy   map[string]int64 // the same by endpoint
+	waiters  map[string]int   // immediate retries by endpoint
 	leases   map[Lease]*leaseState
 	blocked  map[*leaseState]struct{} // those with jobs that wait for their lease
 	bytes    int64
@@ -231,7 +244,7 @@ func New(cfg Config) (*Dispatcher, error) {
 		return nil, fmt.Errorf("making breakers: %w", err)
 	}
 	d := &Dispatcher{cfg: cfg, breakers: breakers, lanes: set,
-		waiters: make(map[string]int), leases: make(map[Lease]*leaseState),
+		waiters: make(map[string]int), heldBy: make(map[string]int64), leases: make(map[Lease]*leaseState),
 		blocked: make(map[*leaseState]struct{}), wake: make(chan struct{}, 1),
 		wakeAt: time.Now().AddDate(1, 0, 0)} // until Run has looked, everything is worth a nudge
 	d.room = sync.NewCond(&d.mu)

@@ -113,11 +113,12 @@ func (d *Dispatcher) follow(j *job, s *webhook.Settlement, v verdict, now time.T
 
 // waitImmediate records the attempt and holds the delivery for its next one,
 // which settles the same record: the ticket stays open. Where too many wait
-// already, or the lease is on its way out, it goes through the topics instead.
+// already, the wait is one that a topic can bear, or the lease is on its way
+// out, it goes through the topics instead.
 func (d *Dispatcher) waitImmediate(j *job, s *webhook.Settlement, v verdict, now time.Time) {
 	again := j.d.Retried(v.at)
 	d.mu.Lock()
-	full := j.state.closing || d.waiters[j.d.EndpointID] >= waitersPerEndpoint
+	full := j.state.closing || d.waiters[j.d.EndpointID] >= waitersPerEndpoint || !d.mayHold(j) || v.at.Sub(now) >= longWait
 	if !full { // its place is taken now: others end while this one's record is under way
 		d.waiters[j.d.EndpointID]++
 	}
