@@ -27,7 +27,7 @@ test: unit integration ## Run all tests: unit, then those against Apache Kafka (
 
 .PHONY: unit
 unit: ## Run the unit tests, under the race detector
-	$(GO) test -race ./...
+	$(GO) test -race -tags synctests ./...
 
 .PHONY: integration
 integration: ## Run the tests against Apache Kafka; POSTHORN_REQUIRE_KAFKA=1 fails where they can't run

@@ -151,7 +151,7 @@ func (s *Stage) committed(plan map[partition]planned, resp *kmsg.OffsetCommitRes
 }
 
 func (s *Stage) commitFailed(err error) {
-	s.cfg.Observer.CommitFailed(err, s.sinceAnswer(time.Now()))
+	s.cfg.Observer.CommitFailed(err)
 	s.log.Warn("committing", "stage", s.cfg.Name, "error", err)
 }
 

@@ -115,13 +115,13 @@ type counts struct {
 	failed  int
 }
 
-func (c *counts) Assigned(int)                      {}
-func (c *counts) Committed(time.Duration, int)      {}
-func (c *counts) CommitFailed(error, time.Duration) {}
-func (c *counts) Holes(int, float64, int64)         {}
-func (c *counts) Repeat(string)                     { c.mu.Lock(); c.repeats++; c.mu.Unlock() }
-func (c *counts) Failed(string, int32)              { c.mu.Lock(); c.failed++; c.mu.Unlock() }
-func (c *counts) Lost(string, int32, int64)         { c.mu.Lock(); c.lost++; c.mu.Unlock() }
+func (c *counts) Assigned(int)                 {}
+func (c *counts) Committed(time.Duration, int) {}
+func (c *counts) CommitFailed(error)           {}
+func (c *counts) Holes(int, float64, int64)    {}
+func (c *counts) Repeat(string)                { c.mu.Lock(); c.repeats++; c.mu.Unlock() }
+func (c *counts) Failed(string, int32)         { c.mu.Lock(); c.failed++; c.mu.Unlock() }
+func (c *counts) Lost(string, int32, int64)    { c.mu.Lock(); c.lost++; c.mu.Unlock() }
 
 // member is a running stage.
 type member struct {

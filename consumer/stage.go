@@ -67,8 +67,7 @@ type Observer interface {
 	Assigned(partitions int)
 	Repeat(topic string)
 	Committed(took time.Duration, leases int)
-	// CommitFailed tells how long ago a commit was last answered well.
-	CommitFailed(err error, sinceAnswer time.Duration)
+	CommitFailed(err error)
 	// Holes tells what a partition's commit metadata holds: how many runs, how
 	// full that makes it, and how many finished offsets found no room.
 	Holes(runs int, full float64, leftOut int64)
@@ -434,6 +433,15 @@ func (s *Stage) applyPauses() {
 	}
 }
 
+// SinceAnswer is how long ago a commit was last answered well; 0 before the
+// stage runs.
+func (s *Stage) SinceAnswer() time.Duration {
+	if s.answeredAt.Load() == nil {
+		return 0
+	}
+	return s.sinceAnswer(time.Now())
+}
+
 // Ready reports why the stage needs a person, or nil.
 func (s *Stage) Ready() error {
 	s.mu.Lock()
@@ -441,6 +449,9 @@ func (s *Stage) Ready() error {
 	var errs []error
 	if !s.joined {
 		errs = append(errs, fmt.Errorf("group %s: not joined yet", s.cfg.Group))
+	}
+	if since := s.SinceAnswer(); len(s.leases) > 0 && since > zombieAfter {
+		errs = append(errs, fmt.Errorf("group %s: no commit was answered for %s, so nothing new is begun", s.cfg.Group, since.Round(time.Second)))
 	}
 	for _, err := range s.halted {
 		errs = append(errs, err)

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -83,6 +84,7 @@ type Line struct {
 	stages         []*consumer.Stage
 	malformed      *malformedSink
 	learn          *learner
+	started        atomic.Bool // everything is built
 	// onChange is told of registry records; it is complete before the
 	// follower starts.
 	onChange []func(kind, id string)
@@ -218,6 +220,8 @@ func (l *Line) addStage(cfg consumer.Config) error {
 	if err != nil {
 		return fmt.Errorf("making stage %s: %w", cfg.Name, err)
 	}
+	metrics := l.metrics.Stage(cfg.Name)
+	l.metrics.OnGather(func() { metrics.UncommittedAge.Set(s.SinceAnswer().Seconds()) })
 	l.stages = append(l.stages, s)
 	l.ready("stage "+cfg.Name, s.Ready)
 	return nil
@@ -362,6 +366,7 @@ func (l *Line) run(ctx context.Context) error {
 	if l.admin != nil {
 		admin = l.admin.Addr()
 	}
+	l.started.Store(true)
 	l.log.Info("running", "roles", l.opts.Roles, "admin", admin)
 	if l.opts.Started != nil {
 		l.opts.Started(admin)

@@ -25,13 +25,10 @@ func (o *stageObserver) Repeat(string) { o.all.RepeatsDropped.Inc() }
 // Committed implements consumer.Observer.
 func (o *stageObserver) Committed(took time.Duration, _ int) {
 	o.stage.Committed(took)
-	o.stage.UncommittedAge.Set(0)
 }
 
 // CommitFailed implements consumer.Observer.
-func (o *stageObserver) CommitFailed(_ error, sinceAnswer time.Duration) {
-	o.stage.UncommittedAge.Set(sinceAnswer.Seconds())
-}
+func (o *stageObserver) CommitFailed(error) {}
 
 // Holes implements consumer.Observer.
 func (o *stageObserver) Holes(runs int, _ float64, leftOut int64) {

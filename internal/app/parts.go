@@ -80,8 +80,11 @@ func (l *Line) startRegistry(ctx context.Context) error {
 		l.metrics.RegistryCurrent.Set(current)
 	})
 	l.ready("registry", func() error {
-		if !l.follower.Ready() {
+		switch {
+		case !l.follower.Ready():
 			return errors.New("the registry is being read")
+		case !l.follower.Current(time.Now()):
+			return errors.New("the registry can't be followed: its broker doesn't answer, so nothing is matched")
 		}
 		return nil
 	})
@@ -107,6 +110,12 @@ func (l *Line) buildAdmin(ctx context.Context) error {
 		return err
 	}
 	l.admin = admin
+	admin.Ready("start", func() error {
+		if !l.started.Load() {
+			return errors.New("still starting")
+		}
+		return nil
+	})
 	ended := make(chan error, 1)
 	go func() { ended <- admin.Serve() }()
 	l.undo.add("admin port", 3*time.Second, func(ctx context.Context) error {
