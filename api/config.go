@@ -97,6 +97,13 @@ type Config struct {
 	// Limit returns how many endpoints a tenant's plan allows; false means any
 	// number. It is called under the registry's lock. Optional.
 	Limit func(tenant string) (endpoints int, limited bool)
+	// RestrictHosts refuses requests whose Host is neither localhost, nor a
+	// loopback address, nor among AllowedHosts. Set it where the API listens
+	// on loopback: a web page whose name was made to resolve there (DNS
+	// rebinding) is of the same origin to the browser, and only its Host tells.
+	RestrictHosts bool
+	// AllowedHosts are further names or addresses without a port. Optional.
+	AllowedHosts []string
 	// RequestTimeout bounds one request, the wait for the registry's lock
 	// included. 10 seconds if zero.
 	RequestTimeout time.Duration

@@ -24,6 +24,9 @@
 //     several processes (endpoints.go).
 //   - A signing secret is in one response, that of the create which generated
 //     it. It is sealed before it leaves the handler (endpoints.go).
+//   - A browser can't be made to call it: requests of other origins, bodies
+//     that aren't declared as JSON and, by [Config].RestrictHosts, foreign
+//     hosts are refused (browser.go).
 //   - Bodies have at most 64 KiB and arrive within 5 seconds; a request is
 //     given up after [Config].RequestTimeout (serve.go).
 //

@@ -104,7 +104,7 @@ const missingField = "missing field "
 func fromHuma(status int, msg string, errs []error) *Problem {
 	switch {
 	case status == http.StatusUnsupportedMediaType:
-		return newProblem(status, "The body must be JSON, with Content-Type: application/json.")
+		return newProblem(status, "%s", wantJSON)
 	case status >= 500:
 		return newProblem(status, "Something went wrong here.")
 	case status != http.StatusBadRequest && status != http.StatusUnprocessableEntity:

@@ -31,12 +31,21 @@ func (s *server) handler() http.Handler {
 		ctx, cancel := context.WithTimeout(r.Context(), s.cfg.RequestTimeout)
 		defer cancel()
 		r = r.WithContext(ctx)
+		if !s.servesHost(r.Host) {
+			newProblem(http.StatusMisdirectedRequest,
+				"The API isn't served under the request's Host: use localhost, a loopback address, or a name of http.allowed_hosts.").write(w)
+			return
+		}
 		route, pattern := s.mux.Handler(r)
 		if pattern == "" {
 			unrouted(w, r, route)
 			return
 		}
-		if p := readBody(w, r); p != nil {
+		p := s.sameOrigin(r)
+		if p == nil {
+			p = readBody(w, r)
+		}
+		if p != nil {
 			p.write(w)
 			return
 		}
@@ -71,6 +80,12 @@ func readBody(w http.ResponseWriter, r *http.Request) *Problem {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	_ = conn.SetReadDeadline(time.Time{})
 	if err == nil {
+		if len(body) > 0 {
+			if !declaredJSON(r.Header) {
+				return newProblem(http.StatusUnsupportedMediaType, "%s", wantJSON)
+			}
+			r.Header.Set("Content-Type", "application/json") // in the one spelling that huma knows
+		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		return nil
 	}

@@ -92,7 +92,7 @@ func inVirtualTime(t *testing.T, store *memory) net.Conn {
 }
 
 func post(conn net.Conn, body string, length int) {
-	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", acme, length, body)
+	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", acme, length, body)
 }
 
 func TestBodyThatDoesNotComeIsGivenUpAfterFiveSeconds(t *testing.T) {

@@ -20,6 +20,8 @@ type server struct {
 	log  *slog.Logger
 	mux  *http.ServeMux
 	huma huma.API
+
+	origins *http.CrossOriginProtection
 }
 
 // New returns the API's handler, for all paths of [OpenAPI] and /openapi.json.
@@ -59,7 +61,7 @@ func newServer(cfg Config) *server {
 	hc.CreateHooks = nil
 
 	mux := http.NewServeMux()
-	s := &server{cfg: cfg, log: cfg.Logger, mux: mux, huma: humago.New(mux, hc)}
+	s := &server{cfg: cfg, log: cfg.Logger, mux: mux, huma: humago.New(mux, hc), origins: http.NewCrossOriginProtection()}
 	s.registerEndpoints()
 	return s
 }

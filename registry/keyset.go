@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
@@ -33,7 +34,7 @@ type Keyset struct {
 
 // CreateKeysetFile writes a new keyset of one random key to a file that only
 // its owner may read. It refuses to overwrite: with the old keyset all sealed
-// secrets would be lost.
+// secrets would be lost. The error wraps [os.ErrExist] then.
 func CreateKeysetFile(path string) error {
 	handle, err := keyset.NewHandle(aead.XAES256GCM192BitNonceKeyTemplate())
 	if err != nil {
@@ -46,7 +47,7 @@ func CreateKeysetFile(path string) error {
 	buf.WriteByte('\n')
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("creating keyset: %s exists already and is not overwritten: secrets sealed with it could never be opened again", path)
+		return fmt.Errorf("creating keyset: %w; it is not overwritten: secrets sealed with it could never be opened again", err)
 	}
 	if err != nil {
 		return fmt.Errorf("creating keyset: %w", err)
@@ -92,6 +93,16 @@ func OpenKeyset(path string) (*Keyset, error) {
 		return nil, fmt.Errorf("opening keyset: the keys in %s are not for authenticated encryption (AEAD)", path)
 	}
 	return &Keyset{aead: primitive}, nil
+}
+
+// KeysetExposed says who besides its owner may use a keyset file, by its mode
+// (on Unix); "" means nobody. Whoever reads it opens every sealed secret.
+func KeysetExposed(path string) string {
+	st, err := os.Stat(path)
+	if err != nil || runtime.GOOS == "windows" || st.Mode().Perm()&0o077 == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s has the mode %#o, and whoever reads it opens every signing secret: make it 0600", path, st.Mode().Perm())
 }
 
 // Seal encrypts a secret for an endpoint of which ID and Tenant are set.

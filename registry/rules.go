@@ -59,6 +59,10 @@ type Policy struct {
 	// ReservedHeaders names the headers that a contract sets itself; nil means
 	// none besides those that are always refused.
 	ReservedHeaders func(contract string) []string
+	// CheckHeader says why a header couldn't be sent, without showing its
+	// value; nil leaves it at the rules here. What registration accepts and
+	// sending refuses would fail every delivery.
+	CheckHeader func(name, value string) error
 }
 
 // ValidateEndpoint lists everything that is wrong with an endpoint that a user

@@ -17,6 +17,7 @@ import (
 var refusedHeaders = map[string]bool{
 	"Host": true, "Content-Length": true, "Content-Encoding": true, "Transfer-Encoding": true,
 	"Connection": true, "Keep-Alive": true, "Te": true, "Trailer": true, "Upgrade": true, "Expect": true,
+	"Http2-Settings":  true,
 	"Idempotency-Key": true, "X-Idempotency-Key": true,
 }
 
@@ -51,6 +52,10 @@ func (p Policy) headerProblems(ep *webhook.Endpoint) []FieldError {
 			problem = "the value holds control characters such as line breaks (RFC 9110, section 5.5)"
 		case strings.TrimSpace(value) != value:
 			problem = "the value begins or ends with spaces, which would not arrive"
+		case p.CheckHeader != nil:
+			if err := p.CheckHeader(name, value); err != nil {
+				problem = err.Error()
+			}
 		}
 		if problem != "" {
 			errs = append(errs, FieldError{fmt.Sprintf("headers[%.64s]", printable(name)), problem})

@@ -113,35 +113,38 @@ func (g *Guard) checkPort(addr netip.AddrPort) error {
 // allow list, the ranges closed by default. What an IPv6 address embeds passes
 // all of it too: a translator on the way would take us there.
 func (g *Guard) checkIP(addr netip.AddrPort) error {
-	deny := func(err error, why string, args ...any) error {
-		return &DeniedError{Addr: addr, Why: fmt.Sprintf(why, args...), err: err}
+	deny := func(err error, subject, kind string) error {
+		return &DeniedError{Addr: addr, Why: subject + " is " + kind, Kind: kind, err: err}
 	}
 	// A zone would hide the address from every prefix comparison (see
 	// netip.Prefix.Contains), a mapped form from the IPv4 lists.
 	ip := addr.Addr().WithZone("").Unmap()
 	if !ip.IsValid() {
-		return deny(nil, "there is no IP address")
+		return &DeniedError{Addr: addr, Why: "there is no IP address"}
 	}
 	embedded := embeddedIPv4(ip)
 	for _, a := range append([]netip.Addr{ip}, embedded...) {
 		if slices.Contains(metadata, a) {
-			return deny(nil, "%s is a cloud metadata service", naming(ip, a))
+			return deny(nil, naming(ip, a), "a cloud metadata service")
 		}
 		for _, prefix := range g.deny {
 			if prefix.Contains(a) {
-				return deny(nil, "%s is in %s, which the operator denies", naming(ip, a), prefix)
+				return &DeniedError{
+					Addr: addr, Kind: "in a range that the operator denies",
+					Why: fmt.Sprintf("%s is in %s, which the operator denies", naming(ip, a), prefix),
+				}
 			}
 		}
 	}
 	if err := g.ranges.SafeAddr(ip); err != nil {
-		return deny(err, "%s is %s", ip, describe(ip))
+		return deny(err, ip.String(), describe(ip))
 	}
 	// Only an allowed IPv6 range brings an embedding this far. Its IPv4 side
 	// must be public or allowed in its own right: who allows NAT64 doesn't
 	// mean 64:ff9b::127.0.0.1.
 	for _, a := range translatedIPv4(ip) {
 		if err := g.ranges.SafeAddr(a); err != nil {
-			return deny(err, "%s is %s", naming(ip, a), describe(a))
+			return deny(err, naming(ip, a), describe(a))
 		}
 	}
 	return nil

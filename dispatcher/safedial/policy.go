@@ -68,6 +68,10 @@ type DeniedError struct {
 	Addr netip.AddrPort
 	// Why is one clause for people, such as "10.0.0.7 is in a private network".
 	Why string
+	// Kind completes "the address is …" without showing it, for readers who may
+	// not learn what a name resolves to here. It is empty where the IP wasn't
+	// at fault, and Why then shows none.
+	Kind string
 
 	err error // of the ssrf library, where it was the one to refuse
 }

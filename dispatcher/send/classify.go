@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"regexp"
 	"strings"
 	"syscall"
@@ -106,6 +107,7 @@ func (f RetryableFunc) Retryable(status int) bool { return f(status) }
 //	5xx               status_5xx        the contract's     sick
 //	1xx, 600 up       status_other      the contract's     sick
 //	no status         see networkReason the contract's (0) sick
+//	nor an error      protocol          the contract's (0) sick
 //	dial guard        address_denied    the contract's (0) unknown
 //	can't be built    request           retryable          unknown
 //	cut               cut               cut                unknown
@@ -171,8 +173,12 @@ func networkReason(r Result) (webhook.Reason, Health) {
 	)
 	err := r.Err
 	switch {
-	case err == nil, errors.As(err, &request):
-		return webhook.ReasonRequest, Unknown // nil: nobody made a request
+	case err == nil:
+		// Whoever answers without a status must not look like our own mistake,
+		// which costs the breaker nothing.
+		return webhook.ReasonProtocol, Sick
+	case errors.As(err, &request):
+		return webhook.ReasonRequest, Unknown
 	case errors.As(err, &denied):
 		return webhook.ReasonAddressDenied, Unknown
 	case errors.Is(err, ErrTimeout), errors.Is(err, context.DeadlineExceeded):
@@ -221,8 +227,9 @@ func statusDetail(status int) string {
 	}
 }
 
-// detail words a failure without a status. Texts of net that name our own
-// resolver or addresses on our side are replaced.
+// detail words a failure without a status. The ledger is for people outside
+// too, so texts that name our resolver, addresses on our side, or what a name
+// of ours resolves to, are replaced.
 func detail(reason webhook.Reason, r Result) string {
 	var (
 		denied  *safedial.DeniedError
@@ -234,13 +241,13 @@ func detail(reason webhook.Reason, r Result) string {
 	case reason == webhook.ReasonTimeout:
 		return fmt.Sprintf("timed out after %v while %s", r.Duration.Round(time.Millisecond), r.Stage)
 	case r.Err == nil:
-		return "no request was made"
+		return "there was no status"
 	case errors.As(r.Err, &request):
 		return redact(request.Err.Error())
 	case errors.As(r.Err, &denied):
-		return redact(denied.Why)
+		return redact(deniedDetail(denied))
 	case errors.As(r.Err, &dns):
-		return redact("resolving the host name: " + dns.Err)
+		return string(StageResolve) + ": " + dnsDetail(dns)
 	case reason == webhook.ReasonRefused:
 		return "the connection was refused"
 	case reason == webhook.ReasonReset:
@@ -258,6 +265,28 @@ func detail(reason webhook.Reason, r Result) string {
 	}
 	text := strings.TrimPrefix(err.Error(), "posting: while "+string(r.Stage)+": ")
 	return redact(string(r.Stage) + ": " + text)
+}
+
+func deniedDetail(denied *safedial.DeniedError) string {
+	if denied.Kind != "" {
+		return "the address of the host is " + denied.Kind
+	}
+	return denied.Why
+}
+
+// dnsDetail goes by the flags alone: the text of a net.DNSError can be that of
+// another error of net, with both ends of the resolver's connection.
+func dnsDetail(dns *net.DNSError) string {
+	switch {
+	case dns.IsNotFound:
+		return "no such host"
+	case dns.IsTimeout:
+		return "no answer in time"
+	case dns.IsTemporary:
+		return "a temporary failure"
+	default:
+		return "it failed"
+	}
 }
 
 // certificateDetail leaves out the names and dates of x509's texts where they
@@ -282,12 +311,28 @@ func certificateDetail(err error) string {
 
 const maxDetail = 200
 
+// word is a run of what an IP address, with or without a port, is made of.
+var word = regexp.MustCompile(`[\w.:%\[\]]+`)
+
+// withoutAddress is for errors that keep another's text without wrapping it.
+func withoutAddress(word string) string {
+	for _, text := range []string{word, strings.TrimRight(word, ".:")} {
+		_, ip := netip.ParseAddr(strings.Trim(text, "[]"))
+		_, ipPort := netip.ParseAddrPort(text)
+		if ip == nil || ipPort == nil {
+			return "(address)" + word[len(text):]
+		}
+	}
+	return word
+}
+
 var urlTail = regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://)(?:[^\s/?#"']*@)?([^\s/?#"']*)[^\s"']*`)
 
-// redact cuts URLs down to scheme and host, takes control characters out, and
-// keeps to the ledger's length.
+// redact cuts URLs down to scheme and host, takes IP addresses and control
+// characters out, and keeps to the ledger's length.
 func redact(text string) string {
 	text = urlTail.ReplaceAllString(strings.ToValidUTF8(text, "\uFFFD"), "$1$2")
+	text = word.ReplaceAllStringFunc(text, withoutAddress)
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '

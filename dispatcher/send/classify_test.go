@@ -79,7 +79,7 @@ func TestEveryFailureWithoutAStatusHasOneReason(t *testing.T) {
 	}{
 		{"cut", Result{Cut: true, Err: context.Canceled, Stage: StageWait}, webhook.ReasonCut, Unknown},
 		{"request", Result{Err: &RequestError{errors.New("x")}}, webhook.ReasonRequest, Unknown},
-		{"nothing", Result{}, webhook.ReasonRequest, Unknown},
+		{"nothing", Result{}, webhook.ReasonProtocol, Sick},
 		{"denied", Result{Err: op(&safedial.DeniedError{Why: "10.0.0.1 is in a private network"}), Stage: StageConnect}, webhook.ReasonAddressDenied, Unknown},
 		{"our timeout", Result{Err: fmt.Errorf("posting: %w", ErrTimeout), Stage: StageWait}, webhook.ReasonTimeout, Sick},
 		{"dial timeout", Result{Err: op(context.DeadlineExceeded), Stage: StageConnect}, webhook.ReasonTimeout, Sick},

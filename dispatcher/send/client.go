@@ -3,6 +3,7 @@ package send
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +28,10 @@ type Request struct {
 	// Timeout ends the attempt unless the answer's headers have arrived by
 	// then; 0 means the client's.
 	Timeout time.Duration
+	// MinTLS is the lowest TLS version to speak to an https receiver:
+	// tls.VersionTLS12, which 0 means too, or tls.VersionTLS13. A connection
+	// that was made for less is never used, so nothing is sent over it.
+	MinTLS uint16
 }
 
 // Result is what happened, without judgement; see [Classify].
@@ -74,7 +79,10 @@ func (e *RequestError) Unwrap() error { return e.Err }
 
 // Client POSTs. It is safe for concurrent use; one serves a whole process.
 type Client struct {
-	transport *http.Transport
+	transport *http.Transport // TLS 1.2 and up
+	// tls13 is a second one because the version belongs to a connection and a
+	// Transport's connections serve whatever request comes next.
+	tls13     *http.Transport
 	guard     *safedial.Guard
 	timeout   time.Duration
 	http2     bool
@@ -86,11 +94,17 @@ func New(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("configuring HTTP client: %w", err)
 	}
 	cfg = cfg.withDefaults()
-	return &Client{transport: cfg.transport(), guard: cfg.Guard, timeout: cfg.Timeout, http2: cfg.HTTP2}, nil
+	return &Client{
+		transport: cfg.transport(tls.VersionTLS12), tls13: cfg.transport(tls.VersionTLS13),
+		guard: cfg.Guard, timeout: cfg.Timeout, http2: cfg.HTTP2,
+	}, nil
 }
 
 // Close closes the idle connections. Requests under way go on.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() {
+	c.transport.CloseIdleConnections()
+	c.tls13.CloseIdleConnections()
+}
 
 // ParseURL parses an endpoint's URL and checks it against the policy, once per
 // endpoint. The error is a [*RequestError] that doesn't show the URL.
@@ -131,7 +145,11 @@ func (c *Client) Do(ctx context.Context, req *Request) Result {
 
 	// RoundTrip rather than http.Client: what can't follow redirects won't,
 	// and its errors don't quote the URL.
-	resp, err := c.transport.RoundTrip(c.httpRequest(a.withTrace(own, c.http2), req, a))
+	transport := c.transport
+	if req.MinTLS == tls.VersionTLS13 && req.URL.Scheme == "https" {
+		transport = c.tls13
+	}
+	resp, err := transport.RoundTrip(c.httpRequest(a.withTrace(own, c.http2), req, a))
 	if err != nil {
 		res := a.result(time.Now())
 		switch {
@@ -145,6 +163,15 @@ func (c *Client) Do(ctx context.Context, req *Request) Result {
 		default:
 			res.Err = fmt.Errorf("posting: while %s: %w", res.Stage, err)
 		}
+		return res
+	}
+	// A status has three digits and begins at 100 (RFC 9110 section 15); to
+	// net/http "000", "-00" and, over HTTP/2, any number are one as well.
+	if resp.StatusCode < 100 || resp.StatusCode > 999 {
+		resp.Body.Close()
+		res := a.result(time.Now())
+		res.Stage = StageAnswer
+		res.Err = fmt.Errorf("posting: while %s: malformed HTTP status %d", res.Stage, resp.StatusCode)
 		return res
 	}
 	arrived := time.Now()
@@ -168,6 +195,9 @@ func (c *Client) check(req *Request) error {
 		return errors.New("the URL's scheme is http; only https is allowed")
 	case u.Scheme != "http" && u.Scheme != "https":
 		return fmt.Errorf("the URL's scheme is %.20q; use https or http", u.Scheme)
+	}
+	if v := req.MinTLS; v != 0 && v != tls.VersionTLS12 && v != tls.VersionTLS13 {
+		return fmt.Errorf("the lowest TLS version is %s; use 1.2 or 1.3", tls.VersionName(v))
 	}
 	for name, values := range req.Header {
 		if isReplayHeader(name) {

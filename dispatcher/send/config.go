@@ -41,7 +41,8 @@ type Config struct {
 	// asked has given up, so the request's timeout alone wouldn't end it.
 	DialTimeout, TLSTimeout time.Duration
 	// MaxIdlePerHost and MaxIdle bound the connections kept for reuse: 256
-	// for one host and port, 2,000 in all.
+	// for one host and port, 2,000 in all. Those made for requests that want
+	// TLS 1.3 are kept, and counted, apart.
 	MaxIdlePerHost, MaxIdle int
 	// IdleTimeout closes a connection that was unused for so long: 90 s.
 	IdleTimeout time.Duration
@@ -50,7 +51,7 @@ type Config struct {
 	HTTP2 bool
 	// RootCAs replaces the system's certificate authorities.
 	RootCAs *x509.CertPool
-	// Resolver replaces the system's resolver.
+	// Resolver replaces the default one, Go's own.
 	Resolver *net.Resolver
 	// Proxy is an http or https forward proxy through which everything goes,
 	// by CONNECT to an address that was resolved and checked here. Its user
@@ -108,13 +109,15 @@ func (c Config) withDefaults() Config {
 		c.MaxIdle = 2000
 	}
 	if c.Resolver == nil {
-		c.Resolver = net.DefaultResolver
+		// That of cgo spends a thread of the system on each name that hangs,
+		// and a context can't end it.
+		c.Resolver = &net.Resolver{PreferGo: true}
 	}
 	return c
 }
 
-// transport builds the one Transport behind a client.
-func (c Config) transport() *http.Transport {
+// transport builds a Transport of a client, which speaks no TLS below minTLS.
+func (c Config) transport(minTLS uint16) *http.Transport {
 	t := &http.Transport{
 		Proxy:                  nil, // ours is in the dialer, where the address is known
 		DialContext:            c.dialer(),
@@ -126,7 +129,7 @@ func (c Config) transport() *http.Transport {
 		IdleConnTimeout:        c.IdleTimeout,
 		Protocols:              new(http.Protocols),
 		TLSClientConfig: &tls.Config{
-			MinVersion: tls.VersionTLS12,
+			MinVersion: minTLS,
 			RootCAs:    c.RootCAs,
 			// A resumed handshake costs neither side a signature.
 			ClientSessionCache: tls.NewLRUClientSessionCache(c.MaxIdle),

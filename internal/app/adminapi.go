@@ -5,12 +5,14 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"time"
 
 	"posthorn/api"
 	"posthorn/contract"
+	"posthorn/dispatcher/send"
 	"posthorn/internal/topics"
 	"posthorn/registry"
 	"posthorn/registry/match"
@@ -37,11 +39,19 @@ func (l *Line) buildAPI(context.Context) error {
 		Endpoints: l.store, Writer: registryWriter{writer}, Contracts: contractSecrets{l.contracts}, Sealer: l.keyset,
 		CheckEndpoint: l.checkEndpoint, Covers: covers, NewEndpointID: registry.NewEndpointID,
 		IdempotencyKey: key, Logger: l.log,
+		RestrictHosts: len(l.cfg.HTTP.AllowedHosts) > 0 || onLoopback(l.admin.Addr()), AllowedHosts: l.cfg.HTTP.AllowedHosts,
 	})
 	if err != nil {
 		return err
 	}
 	return errors.Join(l.admin.Mount("/v1/", handler), l.admin.Mount("/openapi.json", handler))
+}
+
+// onLoopback reports whether an address that is listened on is this machine's
+// alone.
+func onLoopback(address string) bool {
+	at, err := netip.ParseAddrPort(address)
+	return err == nil && at.Addr().Unmap().IsLoopback()
 }
 
 // idempotencyKey is derived from the keyset, so that every process has the
@@ -75,6 +85,7 @@ func (l *Line) checkEndpoint(ep *webhook.Endpoint) []api.FieldError {
 			}
 			return nil
 		},
+		CheckHeader: send.CheckHeader,
 	}
 	if l.cfg.Delivery.Ports.Any {
 		policy.Ports = nil

@@ -2,7 +2,9 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"sync"
@@ -25,6 +27,7 @@ type directory struct {
 	contracts contract.Set
 	policies  map[string]*dispatcher.Contract
 	parseURL  func(raw string) (*url.URL, error)
+	log       *slog.Logger
 
 	mu      sync.RWMutex
 	targets map[string]*target
@@ -46,8 +49,8 @@ type liveSecret struct {
 	expires time.Time // zero: current
 }
 
-func newDirectory(f *registry.Follower, s *registry.Store, k *registry.Keyset, cs contract.Set, parse func(string) (*url.URL, error)) *directory {
-	d := &directory{follower: f, store: s, keyset: k, contracts: cs, parseURL: parse,
+func newDirectory(f *registry.Follower, s *registry.Store, k *registry.Keyset, cs contract.Set, parse func(string) (*url.URL, error), log *slog.Logger) *directory {
+	d := &directory{follower: f, store: s, keyset: k, contracts: cs, parseURL: parse, log: log,
 		policies: make(map[string]*dispatcher.Contract), targets: make(map[string]*target)}
 	for _, name := range cs.Names() {
 		c, _ := cs.Get(name)
@@ -98,7 +101,7 @@ func (d *directory) Endpoint(id string) (dispatcher.Endpoint, bool) {
 		}
 		d.mu.Lock()
 		// A change between Get and here would be overwritten: look again.
-		if now, ok := d.store.Get(id); ok && now.Version == e.Version {
+		if now, ok := d.store.Get(id); ok && sameState(now, e) {
 			d.targets[id] = t
 		}
 		d.mu.Unlock()
@@ -106,6 +109,12 @@ func (d *directory) Endpoint(id string) (dispatcher.Endpoint, bool) {
 	e := t.endpoint
 	return dispatcher.Endpoint{URL: t.url, Disabled: e.Disabled, RateLimit: e.RateLimit, MaxInFlight: e.MaxInFlight,
 		BreakerOpen: t.breakerOpen, Ref: t}, true
+}
+
+// sameState reports whether two copies of an endpoint are of the same state.
+// One that was deleted and made anew under its ID begins at version 1 again.
+func sameState(a, b *webhook.Endpoint) bool {
+	return a.Version == b.Version && a.CreatedAt.Equal(b.CreatedAt)
 }
 
 // Contract implements dispatcher.Directory.
@@ -124,6 +133,11 @@ func (d *directory) Sign(v *webhook.Delivery, e dispatcher.Endpoint, at time.Tim
 	if !ok {
 		return nil, fmt.Errorf("contract %q is not known", v.Contract)
 	}
+	// Registration refuses it too, but the contract's file may have changed
+	// since, and records may come from elsewhere.
+	if c.HTTPSOnly() && t.url.Scheme != "https" {
+		return nil, fmt.Errorf("contract %q delivers to https only, and the endpoint's URL is %s", c.Name(), t.url.Scheme)
+	}
 	secrets, err := d.secrets(t, c, at)
 	if err != nil {
 		return nil, err
@@ -138,21 +152,31 @@ func (d *directory) Sign(v *webhook.Delivery, e dispatcher.Endpoint, at time.Tim
 	return h, nil
 }
 
+// secrets returns those that sign at a time, newest first. One of several that
+// can't be opened doesn't keep the others from signing: a receiver takes a
+// delivery that any of its secrets signed.
 func (d *directory) secrets(t *target, c *contract.Contract, at time.Time) ([]contract.Secret, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	opened, ok := t.secrets[c.Name()]
 	if !ok {
+		var errs []error
 		for _, sealed := range t.endpoint.Secrets {
-			text, err := d.keyset.Open(t.endpoint, sealed)
-			if err != nil {
-				return nil, fmt.Errorf("opening secret %s: %w", sealed.ID, err)
+			if !sealed.Live(at) {
+				continue
 			}
-			s, err := c.ParseSecret(text)
+			s, err := d.open(t.endpoint, c, sealed)
 			if err != nil {
-				return nil, fmt.Errorf("reading secret %s: %w", sealed.ID, err)
+				errs = append(errs, err)
+				continue
 			}
 			opened = append(opened, liveSecret{s, sealed.ExpiresAt})
+		}
+		if len(opened) == 0 && len(errs) > 0 {
+			return nil, errors.Join(errs...)
+		}
+		if len(errs) > 0 {
+			d.log.Warn("a secret doesn't sign, others do", "endpoint", t.endpoint.ID, "error", errors.Join(errs...))
 		}
 		if t.secrets == nil {
 			t.secrets = make(map[string][]liveSecret)
@@ -166,4 +190,16 @@ func (d *directory) secrets(t *target, c *contract.Contract, at time.Time) ([]co
 		}
 	}
 	return live, nil
+}
+
+func (d *directory) open(e *webhook.Endpoint, c *contract.Contract, sealed webhook.SealedSecret) (contract.Secret, error) {
+	text, err := d.keyset.Open(e, sealed)
+	if err != nil {
+		return contract.Secret{}, err
+	}
+	s, err := c.ParseSecret(text)
+	if err != nil {
+		return contract.Secret{}, fmt.Errorf("reading secret %s: %w", sealed.ID, err)
+	}
+	return s, nil
 }

@@ -15,15 +15,33 @@ import (
 type learner struct {
 	send func(key string, value []byte)
 	log  *slog.Logger
+	// exists reports whether the registry has an endpoint.
+	exists func(endpointID string) bool
 
 	mu     sync.Mutex
 	opened map[string]time.Time // when the breakers that aren't closed were opened
+}
+
+// changed forgets an endpoint that was deleted.
+func (l *learner) changed(kind, id string) {
+	if kind == registry.KindEndpoint && !l.exists(id) {
+		l.mu.Lock()
+		delete(l.opened, id)
+		l.mu.Unlock()
+	}
 }
 
 // breaker records a breaker's new state.
 func (l *learner) breaker(endpointID string, to breaker.State) {
 	now := time.Now().UTC()
 	l.mu.Lock()
+	// Asked with the lock held: an endpoint that is deleted right now either
+	// isn't there any more, or is forgotten by changed after this.
+	if !l.exists(endpointID) {
+		delete(l.opened, endpointID)
+		l.mu.Unlock()
+		return
+	}
 	switch to {
 	case breaker.Open:
 		if _, known := l.opened[endpointID]; !known {
@@ -63,7 +81,9 @@ func (l *Line) buildLearned(context.Context) error {
 		return err
 	}
 	l.undo.add("registry records", 5*time.Second, learned.Close)
-	l.learn = &learner{send: learned.Send, log: l.log, opened: make(map[string]time.Time)}
+	l.learn = &learner{send: learned.Send, log: l.log, opened: make(map[string]time.Time),
+		exists: func(id string) bool { _, ok := l.store.Get(id); return ok }}
+	l.onChange = append(l.onChange, l.learn.changed)
 	l.goBackground(func(ctx context.Context) {
 		tick := time.NewTicker(heartbeatEvery)
 		defer tick.Stop()

@@ -299,7 +299,7 @@ func (l *Line) buildDispatch(publisher *retrytopics.Publisher) error {
 		return fmt.Errorf("making the HTTP client: %w", err)
 	}
 	l.undo.add("http client", time.Second, func(context.Context) error { client.Close(); return nil })
-	dir := newDirectory(l.follower, l.store, l.keyset, l.contracts, client.ParseURL)
+	dir := newDirectory(l.follower, l.store, l.keyset, l.contracts, client.ParseURL, l.log)
 	l.onChange = append(l.onChange, dir.changed)
 
 	parks := l.cfg.Delivery.Schedule

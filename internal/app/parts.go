@@ -37,6 +37,9 @@ func (l *Line) buildRegistry(context.Context) error {
 		if l.keyset, err = registry.OpenKeyset(l.cfg.Registry.KeysetFile); err != nil {
 			return err
 		}
+		if exposed := registry.KeysetExposed(l.cfg.Registry.KeysetFile); exposed != "" {
+			l.log.Warn("the keyset isn't its owner's alone", "problem", exposed)
+		}
 	}
 	var err error
 	l.follower, err = registry.NewFollower(registry.FollowerConfig{

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"strconv"
@@ -21,10 +20,13 @@ import (
 // happen to run. When everything has healed and nothing is left to do, the laws
 // are checked from the outside: by the topics and by what the receivers saw.
 //
-//	POSTHORN_SIM_SEEDS=1000 go test ./internal/app -run TestNoFaultLosesOrRepeatsADelivery
-//	POSTHORN_SIM_SEED=17 go test ./internal/app -run TestNoFaultLosesOrRepeatsADelivery -v
+//	POSTHORN_SIM_SEEDS=1000 go test -tags synctests ./internal/app -run TestNoFaultLosesOrRepeatsADelivery
+//	POSTHORN_SIM_SEED=17 go test -tags synctests ./internal/app -run TestNoFaultLosesOrRepeatsADelivery -v
+//
+// POSTHORN_TEST_LOG=1 adds the product's log, POSTHORN_KGO_LOG=1 kgo's.
 
 func TestNoFaultLosesOrRepeatsADelivery(t *testing.T) {
+	needYieldingLocks(t)
 	t.Parallel()
 	from, n := uint64(1), 25
 	verbose := false
@@ -53,13 +55,14 @@ func TestNoFaultLosesOrRepeatsADelivery(t *testing.T) {
 				t.Error(b)
 			}
 			if len(broken) > 0 {
-				t.Errorf("replay: POSTHORN_SIM_SEED=%d go test ./internal/app -run 'TestNoFaultLosesOrRepeatsADelivery$' -count 20 -v", seed)
+				t.Errorf("replay: POSTHORN_SIM_SEED=%d go test -tags synctests ./internal/app -run 'TestNoFaultLosesOrRepeatsADelivery$' -count 20 -v", seed)
 			}
 		})
 	}
 }
 
 func TestTheSimulationSeesRepeatsWhenTheyAreNotDropped(t *testing.T) {
+	needYieldingLocks(t)
 	t.Parallel()
 	const most = 60
 	for seed := range uint64(most) {
@@ -72,6 +75,12 @@ func TestTheSimulationSeesRepeatsWhenTheyAreNotDropped(t *testing.T) {
 		}
 	}
 	t.Fatalf("without the dropping of repeats %d seeds passed", most)
+}
+
+func needYieldingLocks(t *testing.T) {
+	if !kgoLocksYield {
+		t.Skip("virtual time needs kgo's yielding locks: go test -tags synctests")
+	}
 }
 
 // simulate plays a plan and returns which laws were broken, and what happened.
@@ -212,5 +221,3 @@ func (s *sim) resetByHand() {
 	s.kill(slot)
 	s.revive(slot)
 }
-
-var background = context.Background()

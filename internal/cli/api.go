@@ -36,7 +36,12 @@ func NewAPI(base string) (*API, error) {
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return nil, usagef("--api %q: want a URL such as http://127.0.0.1:9464", base)
 	}
-	return &API{base: u, client: &http.Client{Timeout: apiTimeout}}, nil
+	// What is asked and answered may hold a signing secret: it goes to the
+	// address that was given and nowhere else, neither through a proxy of the
+	// environment nor to where an answer redirects.
+	transport := &http.Transport{ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: 30 * time.Second}
+	return &API{base: u, client: &http.Client{Timeout: apiTimeout, Transport: transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}, nil
 }
 
 // APIError is an answer of the API that refuses a request: a problem document

@@ -143,6 +143,11 @@ type HTTP struct {
 	Listen string `yaml:"listen"`
 	// API serves the endpoint API beside health and metrics.
 	API bool `yaml:"api"`
+	// AllowedHosts are the names or addresses, without a port, under which the
+	// API is served besides localhost and loopback addresses: what the Host of
+	// a request may be. Without any, a port on loopback takes no other and a
+	// port elsewhere takes all.
+	AllowedHosts []string `yaml:"allowed_hosts"`
 }
 
 // Delivery says how deliveries are made, retried and bounded. Timeouts belong

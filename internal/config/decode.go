@@ -19,7 +19,17 @@ type decoder struct {
 	origins  map[string]Origin
 	problems []Problem
 	anchors  map[string]ast.Node
+	nodes    int // read so far, those behind an alias each time it is followed
 }
+
+// Bounds of a file. Without that of the nodes, a few aliases of lists of aliases
+// would be millions of values.
+const (
+	maxFileBytes = 1 << 20
+	maxNodes     = 100_000
+	maxProblems  = 100 // that are listed
+	maxNesting   = 100 // of brackets; the parser's stack grows with them
+)
 
 // maxAliasHops ends the resolution of an alias that leads back to itself.
 const maxAliasHops = 16
@@ -38,16 +48,20 @@ func (d *decoder) fail(o Origin, path, format string, args ...any) {
 
 // document decodes text into v, the value of the key d.base.
 func (d *decoder) document(text []byte, v reflect.Value) {
-	file, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
+	if len(text) > maxFileBytes {
+		d.fail(d.from, d.base, "has %d bytes, more than %d", len(text), maxFileBytes)
+		return
+	}
+	file, err := parseYAML(text)
 	if err != nil {
-		o, msg := d.from, err.Error()
+		// The parser's own words quote the file, and a password may be there.
+		o, where := d.from, ""
 		if ye, ok := errors.AsType[yaml.Error](err); ok {
-			msg = ye.GetMessage()
 			if t := ye.GetToken(); t != nil && t.Position != nil {
-				o.Line = t.Position.Line
+				o.Line, where = t.Position.Line, fmt.Sprintf(" at column %d", t.Position.Column)
 			}
 		}
-		d.fail(o, d.base, "not valid YAML: %s", msg)
+		d.fail(o, d.base, "not valid YAML%s: look at the indentation, the quotes and the brackets here and just before", where)
 		return
 	}
 	var bodies []ast.Node
@@ -91,7 +105,8 @@ func (d *decoder) resolve(path string, n ast.Node) ast.Node {
 		case *ast.AliasNode:
 			target, ok := d.anchors[t.Value.GetToken().Value]
 			if !ok {
-				d.fail(d.at(first), path, "the alias *%s has no anchor", t.Value.GetToken().Value)
+				// Not its name: it may be a secret that begins with a star.
+				d.fail(d.at(first), path, "an alias (*) without an anchor (&); quote the value if it begins with a star")
 				return nil
 			}
 			n = target
@@ -104,6 +119,12 @@ func (d *decoder) resolve(path string, n ast.Node) ast.Node {
 }
 
 func (d *decoder) value(path string, n ast.Node, v reflect.Value) {
+	if d.nodes++; d.nodes > maxNodes {
+		if d.nodes == maxNodes+1 {
+			d.fail(d.at(n), path, "more than %d values, those behind an alias counted each time; the rest is not read", maxNodes)
+		}
+		return
+	}
 	n = d.resolve(path, n)
 	if n == nil {
 		return

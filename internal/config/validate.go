@@ -199,9 +199,18 @@ func (j *judge) retention() {
 	}
 }
 
+// hostName is what a Host header may name: RFC 1123, section 2.1, and the
+// underscores that some networks use.
+var hostName = regexp.MustCompile(`^[a-zA-Z0-9_]([a-zA-Z0-9._-]{0,251}[a-zA-Z0-9_])?$`)
+
 func (j *judge) http() {
 	addr := j.c.HTTP.Listen
 	j.address("http.listen", addr)
+	for i, name := range j.c.HTTP.AllowedHosts {
+		if _, err := netip.ParseAddr(name); err != nil && !hostName.MatchString(name) {
+			j.fail(fmt.Sprintf("http.allowed_hosts[%d]", i), "want the name or address of a host without scheme and port, got %q", name)
+		}
+	}
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil || !j.c.HTTP.API || host == "localhost" {
 		return

@@ -41,29 +41,41 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // UnmarshalText takes the secret as it stands.
 func (s *Secret) UnmarshalText(b []byte) error { *s = Secret(b); return nil }
 
-// ProxyURL is the URL of an HTTP proxy. Its password, if it has one, is masked
-// wherever it is shown; [ProxyURL.Reveal] returns all of it.
+// ProxyURL is the URL of an HTTP proxy. Of it only scheme and host are shown,
+// wherever it is; [ProxyURL.Reveal] returns all of it.
 type ProxyURL string
 
-// Reveal returns the URL with its password.
+// Reveal returns the URL with its user and password.
 func (u ProxyURL) Reveal() string { return string(u) }
 
-// String returns the URL with its password masked.
+// String returns scheme and host, and a mask in place of a user and password.
+// What isn't the URL of a proxy is masked as a whole.
 func (u ProxyURL) String() string {
+	if u == "" {
+		return ""
+	}
 	p, err := url.Parse(string(u))
-	if err != nil {
+	if err != nil || (p.Scheme != "http" && p.Scheme != "https") || p.Hostname() == "" {
 		return masked
 	}
-	return p.Redacted()
+	// A password with an unescaped slash, question mark or hash ends the host
+	// early: what looks like one would be the beginning of the password.
+	if strings.Contains(p.EscapedPath()+p.RawQuery+p.Fragment, "@") {
+		return masked
+	}
+	if p.User != nil {
+		return p.Scheme + "://" + masked + "@" + p.Host
+	}
+	return p.Scheme + "://" + p.Host
 }
 
-// GoString masks the password in %#v.
+// GoString shows as much in %#v.
 func (u ProxyURL) GoString() string { return strconv.Quote(u.String()) }
 
-// LogValue masks the password in log records.
+// LogValue shows as much in log records.
 func (u ProxyURL) LogValue() slog.Value { return slog.StringValue(u.String()) }
 
-// MarshalText masks the password in JSON, YAML and every other text form.
+// MarshalText shows as much in JSON, YAML and every other text form.
 func (u ProxyURL) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
 
 // UnmarshalText takes the URL as it stands; [Config.Validate] judges it.
