@@ -16,7 +16,7 @@ help: ## Show what can be made
 
 .PHONY: build
 build: ## Build bin/posthorn
-	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/posthorn ./cmd/posthorn
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/posthorn ./cmd/posthorn
 
 .PHONY: demo
 demo: build ## See the line at work; DEMO_EXIT=1 ends it after the demo, with failure if anything was lost

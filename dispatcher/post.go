@@ -31,7 +31,7 @@ func (d *Dispatcher) post(j *job) {
 	if err != nil {
 		res = send.Result{Err: &send.RequestError{Err: err}, StartedAt: start}
 	} else {
-		res = d.cfg.Sender.Do(ctx, &send.Request{URL: j.target.URL, Header: header, Body: j.d.Body, Timeout: contract.Timeout})
+		res = d.cfg.Sender.Do(ctx, &send.Request{URL: j.target.URL, Header: header, Body: j.d.Body, Timeout: contract.Timeout, MinTLS: contract.MinTLS})
 	}
 	now := time.Now()
 	o := send.Classify(res, send.RetryableFunc(contract.Retryable))

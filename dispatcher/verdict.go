@@ -13,6 +13,9 @@ import (
 // signed is behind [Directory].
 type Contract struct {
 	Timeout time.Duration
+	// MinTLS is the lowest TLS version that will do, as in crypto/tls; 0 means
+	// the client's own.
+	MinTLS uint16
 	// Retryable reports whether a status is worth another attempt; status 0
 	// stands for no answer at all.
 	Retryable func(status int) bool

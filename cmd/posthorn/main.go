@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 
 	"github.com/alecthomas/kong"
@@ -33,6 +34,7 @@ const (
 )
 
 func main() {
+	routeLog(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	ctx, signals := watchSignals(context.Background(), os.Exit)
 	code := execute(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr})
 	signals.stop()

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 var (
@@ -34,15 +35,7 @@ func embeddedIPv4(ip netip.Addr) []netip.Addr {
 	b := ip.As16()
 	switch {
 	case nat64Local.Contains(ip):
-		// The translator's prefix may be any of 48, 56, 64 or 96 bits long,
-		// and RFC 6052 section 2.2 puts the IPv4 address elsewhere for each
-		// (always around byte 8, which is zero).
-		return []netip.Addr{
-			last4(b),
-			netip.AddrFrom4([4]byte{b[6], b[7], b[9], b[10]}),
-			netip.AddrFrom4([4]byte{b[7], b[9], b[10], b[11]}),
-			netip.AddrFrom4([4]byte{b[9], b[10], b[11], b[12]}),
-		}
+		return nat64LocalIPv4(b)
 	case teredo.Contains(ip):
 		return []netip.Addr{netip.AddrFrom4([4]byte(b[4:8])), teredoClient(b)}
 	default:
@@ -50,10 +43,27 @@ func embeddedIPv4(ip netip.Addr) []netip.Addr {
 	}
 }
 
-// translatedIPv4 returns the IPv4 address that an allowed IPv6 address leads
-// to, in the one usual layout. For the local-use NAT64 range that is the
-// 96-bit prefix; other layouts read as some other address here, which errs
-// towards denial.
+// nat64LocalIPv4 returns the candidates of a local-use NAT64 address. The
+// translator's prefix may be any of 48, 56, 64 or 96 bits long, and RFC 6052
+// section 2.2 puts the IPv4 address elsewhere for each (always around byte 8,
+// which translators ignore).
+func nat64LocalIPv4(b [16]byte) []netip.Addr {
+	return []netip.Addr{
+		last4(b),
+		netip.AddrFrom4([4]byte{b[6], b[7], b[9], b[10]}),
+		netip.AddrFrom4([4]byte{b[7], b[9], b[10], b[11]}),
+		netip.AddrFrom4([4]byte{b[9], b[10], b[11], b[12]}),
+	}
+}
+
+// translatedIPv4 returns the IPv4 addresses that an allowed IPv6 address may
+// lead to: one, but for the local-use NAT64 range, whose layout is the
+// translator's secret.
+//
+// There the layouts that aren't the translator's mostly read zeros, which lie
+// in 0.0.0.0/8: no destination for any packet (RFC 6890 section 2.2.2), so they
+// are left out, unless no layout reads anything else. Without that no address
+// at all would pass.
 func translatedIPv4(ip netip.Addr) []netip.Addr {
 	if !ip.Is6() {
 		return nil
@@ -62,7 +72,13 @@ func translatedIPv4(ip netip.Addr) []netip.Addr {
 	switch {
 	case ip.IsLoopback() || ip.IsUnspecified():
 		return nil // they lie in ::/96 but embed nothing
-	case nat64.Contains(ip), nat64Local.Contains(ip), compatible.Contains(ip), translated.Contains(ip):
+	case nat64Local.Contains(ip):
+		candidates := slices.DeleteFunc(nat64LocalIPv4(b), thisNet.Contains)
+		if len(candidates) == 0 {
+			return []netip.Addr{last4(b)}
+		}
+		return candidates
+	case nat64.Contains(ip), compatible.Contains(ip), translated.Contains(ip):
 		return []netip.Addr{last4(b)}
 	case sixToFour.Contains(ip):
 		return []netip.Addr{netip.AddrFrom4([4]byte(b[2:6]))}

@@ -127,6 +127,29 @@ func TestAllowingATranslatorDoesNotAllowWhatLiesBehindIt(t *testing.T) {
 	}
 }
 
+func TestLocalUseNAT64IsDeniedWhateverItsLayout(t *testing.T) {
+	g := newGuard(t, safedial.Policy{AllowCIDRs: cidrs("64:ff9b:1::/48")})
+	for _, ip := range []string{
+		"64:ff9b:1:7f00:0:100:808:808", "64:ff9b:1:a00:0:100:808:808", // by a 48-bit prefix 127.0.0.1 and 10.0.0.1, by a 96-bit one 8.8.8.8
+		"64:ff9b:1:7f00:0:100::", "64:ff9b:1:c0a8:1:100::",
+		"64:ff9b:1:7f:0:1:808:808", "64:ff9b:1:a:0:1:808:808", // by a 56-bit one
+		"64:ff9b:1:0:7f:0:108:808", "64:ff9b:1:0:a:0:100:0", // by a 64-bit one
+		"64:ff9b:1:808:8:800:7f00:1", "64:ff9b:1:808:8:800:a00:1", // by a 96-bit one
+		"64:ff9b:1::", "64:ff9b:1::1", "64:ff9b:1:0:ff00::", // nothing by any
+	} {
+		wantDenied(t, dialled(g, ip), ip)
+	}
+	for _, ip := range []string{"64:ff9b:1:808:8:800::", "64:ff9b:1:8:8:808::", "64:ff9b:1:0:8:808:800:0", "64:ff9b:1::8.8.8.8"} {
+		if err := dialled(g, ip); err != nil {
+			t.Errorf("%s: a public address in one layout and none in the others: %v", ip, err)
+		}
+	}
+	open := newGuard(t, safedial.Policy{AllowCIDRs: cidrs("64:ff9b:1::/48", "10.0.0.0/8")})
+	if err := dialled(open, "64:ff9b:1:a00:0:100:808:808"); err != nil {
+		t.Errorf("allowed in every layout: %v", err)
+	}
+}
+
 func TestPortsAndNetworksAreChecked(t *testing.T) {
 	for _, tc := range []struct {
 		name    string

@@ -82,10 +82,10 @@ type Client struct {
 	transport *http.Transport // TLS 1.2 and up
 	// tls13 is a second one because the version belongs to a connection and a
 	// Transport's connections serve whatever request comes next.
-	tls13     *http.Transport
-	guard     *safedial.Guard
-	timeout   time.Duration
-	http2     bool
+	tls13   *http.Transport
+	guard   *safedial.Guard
+	timeout time.Duration
+	http2   bool
 }
 
 // New builds a client; the error is the configuration's.

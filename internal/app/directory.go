@@ -54,7 +54,7 @@ func newDirectory(f *registry.Follower, s *registry.Store, k *registry.Keyset, c
 		policies: make(map[string]*dispatcher.Contract), targets: make(map[string]*target)}
 	for _, name := range cs.Names() {
 		c, _ := cs.Get(name)
-		p := &dispatcher.Contract{Timeout: c.Timeout(), Retryable: c.Retryable}
+		p := &dispatcher.Contract{Timeout: c.Timeout(), MinTLS: c.MinTLS(), Retryable: c.Retryable}
 		if schedule, own := c.Schedule(); own {
 			p.Schedule = append([]time.Duration{}, schedule...) // never nil: nil means the line's
 		}
