@@ -4,6 +4,7 @@ GO            ?= go
 GOLANGCI_LINT := v2.15.0
 FUZZTIME      ?= 10s
 BENCHTIME     ?= 1s
+SEEDS         ?= 1000
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 LINT := .cache/bin/golangci-lint-$(GOLANGCI_LINT)
@@ -23,11 +24,16 @@ demo: build ## See the line at work; DEMO_EXIT=1 ends it after the demo, with fa
 	@env -u DEMO_EXIT bin/posthorn dev --demo $(if $(filter-out 0 false,$(DEMO_EXIT)),--demo-exit)
 
 .PHONY: test
-test: unit integration ## Run all tests: unit, then those against Apache Kafka (where Java 17+ and Maven are)
+test: unit simulation integration ## Run all tests: unit, simulation, and those against Apache Kafka (where Java 17+ and Maven are)
 
 .PHONY: unit
 unit: ## Run the unit tests, under the race detector
 	$(GO) test -race -tags synctests ./...
+
+# The tag has kgo's locks wait in virtual time too.
+.PHONY: simulation
+simulation: ## Run SEEDS (1000) seeds of faults in virtual time; a failing one prints how to replay it
+	POSTHORN_SIM_SEEDS=$(SEEDS) $(GO) test -tags synctests -count 1 -timeout 20m -run 'TestNoFaultLosesOrRepeatsADelivery|TestWithout' -v ./internal/app | grep -vE '^ *(=== |--- PASS.*seed)'
 
 .PHONY: integration
 integration: ## Run the tests against Apache Kafka; POSTHORN_REQUIRE_KAFKA=1 fails where they can't run

@@ -1,0 +1,5 @@
+//go:build !synctests
+
+package app
+
+const kgoLocksYield = false
