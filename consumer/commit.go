@@ -77,6 +77,9 @@ func (s *Stage) commit(ctx context.Context, ls []*Lease) (crowded map[*Lease]flo
 		if s.cfg.DedupWindow > 0 || len(snap.Finished) > 0 {
 			s.cfg.Observer.Holes(len(snap.Finished), snap.Full, snap.LeftOut)
 		}
+		if (snap.Full > pauseAt && !l.full.Swap(true)) || (snap.Full < resumeAt && l.full.Swap(false)) {
+			s.wake()
+		}
 		if snap.Full > crowdedAt {
 			if crowded == nil {
 				crowded = make(map[*Lease]float64)

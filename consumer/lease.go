@@ -34,6 +34,7 @@ type Lease struct {
 	// next process finds them as they are. It never changes.
 	halted  bool
 	paused  atomic.Bool // wanted by the handler
+	full    atomic.Bool // paused because the commit metadata is nearly full
 	applied bool        // paused at the client; belongs to the goroutine that polls
 
 	changes   atomic.Int64 // finished offsets so far

@@ -39,6 +39,11 @@ const (
 	// crowdedAt is the fill of the commit metadata from which the handler is
 	// asked to give up the work that keeps holes open.
 	crowdedAt = 0.5
+	// pauseAt and resumeAt bound how far a partition is read ahead of what is
+	// finished: what a commit has no room for is repeated after a crash. The
+	// work that hangs is given up from crowdedAt on, so what is left moves, and
+	// a pause is short.
+	pauseAt, resumeAt = 0.75, 0.4
 )
 
 // Handler does a stage's work.
@@ -415,7 +420,7 @@ func (s *Stage) applyPauses() {
 	pause, resume := make(map[string][]int32), make(map[string][]int32)
 	s.mu.Lock()
 	for p, l := range s.leases {
-		if want := l.paused.Load() || s.halted[p] != nil; want != l.applied {
+		if want := l.paused.Load() || l.full.Load() || s.halted[p] != nil; want != l.applied {
 			l.applied = want
 			if want {
 				pause[p.topic] = append(pause[p.topic], p.id)

@@ -271,11 +271,7 @@ func (d *Dispatcher) slowLane(now time.Time, j *job) (wait time.Duration, slow b
 		return 0, false
 	}
 	lane, ok := d.lanes.Lane(j.d.EndpointID)
-	pace := lane.PerSecond
-	if pace == 0 && lane.Latency > 0 { // not measured yet, but what it has in flight tells
-		pace = float64(lane.Width) / lane.Latency.Seconds()
-	}
-	if !ok || lane.Hanging || pace == 0 || float64(lane.Queued) <= pace*slowQueue.Seconds() {
+	if p := pace(lane); !ok || lane.Hanging || p == 0 || float64(lane.Queued) <= p*slowQueue.Seconds() {
 		return 0, false
 	}
 	return max(d.lanes.Turn(now, j.d.EndpointID), spillAfter), true
@@ -359,15 +355,25 @@ func (d *Dispatcher) EndpointChanged(id string) {
 	d.carryOut(acts)
 }
 
-// Crowded puts the work of a lease back that keeps most holes open in its
-// commit metadata: that of the lanes with most of it queued.
-func (d *Dispatcher) Crowded(l Lease, _ float64) {
+// Crowded puts the work of a lease back that keeps holes open in its commit
+// metadata: that of the lanes with most of it queued, of those that hang or are
+// slow. Lanes that move soon close their holes themselves; they give their
+// queues up only when the metadata is far too full.
+func (d *Dispatcher) Crowded(l Lease, full float64) {
 	now := time.Now()
 	var acts []action
 	d.mu.Lock()
 	if st := d.leases[l]; st != nil && !st.closing && l.Live(now) {
 		mine := func(j *job) bool { return j.state == st }
-		for _, c := range d.lanes.Largest(crowdedLanes, mine) {
+		given := 0
+		for _, c := range d.lanes.Largest(crowdedLooked, mine) {
+			if given == crowdedLanes {
+				break
+			}
+			if full < overfull && !d.keepsHoles(c.Key) {
+				continue
+			}
+			given++
 			for _, j := range d.lanes.RemoveFrom(c.Key, mine, nil) {
 				wait := d.parkFor(j.d)
 				if lane, ok := d.lanes.Lane(c.Key); ok && !lane.Hanging {
@@ -381,5 +387,29 @@ func (d *Dispatcher) Crowded(l Lease, _ float64) {
 	d.carryOut(acts)
 }
 
-// crowdedLanes is how many lanes give their queues up at a time.
-const crowdedLanes = 4
+const (
+	// crowdedLanes is how many lanes give their queues up at a time, of the
+	// crowdedLooked with most in them.
+	crowdedLanes, crowdedLooked = 4, 256
+	// overfull is how full commit metadata may get before any lane gives up.
+	overfull = 1.5
+)
+
+// keepsHoles reports whether a lane will keep what it has queued for longer
+// than a moment.
+func (d *Dispatcher) keepsHoles(key string) bool {
+	lane, ok := d.lanes.Lane(key)
+	if !ok {
+		return false
+	}
+	p := pace(lane)
+	return lane.Hanging || lane.Sick || p == 0 || float64(lane.Queued) > p*slowQueue.Seconds()
+}
+
+// pace is how many POSTs a second a lane makes, 0 if nothing is known.
+func pace(lane lanes.LaneStats) float64 {
+	if lane.PerSecond == 0 && lane.Latency > 0 { // not measured yet, but what it has in flight tells
+		return float64(lane.Width) / lane.Latency.Seconds()
+	}
+	return lane.PerSecond
+}
