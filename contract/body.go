@@ -142,7 +142,7 @@ func (c *Contract) cloudEvent(e *webhook.Event) ([]byte, string, error) {
 	}
 	switch {
 	case len(e.Data) == 0:
-	case isJSON(e.ContentType) && validJSON(e.Data):
+	case isJSON(e.ContentType) && validJSON(e.Data) && !tooDeep(e.Data):
 		b = append(b, `,"data":`...)
 		b = append(b, e.Data...)
 	default:
@@ -214,6 +214,9 @@ func (c *Contract) appendValue(b []byte, f *field, e *webhook.Event) ([]byte, bo
 		if !validJSON(e.Data) {
 			return nil, false, c.fail("field %q: the event's data (%d bytes, content type %.60q) is not a JSON value in UTF-8, which this contract's body embeds; produce JSON, or use a contract with body form data",
 				f.name, len(e.Data), e.ContentType)
+		}
+		if tooDeep(e.Data) {
+			return nil, false, c.fail("field %q: the event's data nests deeper than %d levels, which this contract's body doesn't embed", f.name, maxDepth)
 		}
 		return append(b, e.Data...), true, nil
 	default:

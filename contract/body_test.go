@@ -284,3 +284,27 @@ func decodeExact(b []byte, v any) error {
 	d.UseNumber()
 	return d.Decode(v)
 }
+
+func TestEmbeddedDataNestsNoDeeperThanTheSourcesAllow(t *testing.T) {
+	nested := func(n int) []byte {
+		return []byte(strings.Repeat(`[`, n-1) + `{"a":"[[{{\"[[\\"}` + strings.Repeat(`]`, n-1))
+	}
+	for _, name := range []string{"bunship", "bunjang", "bigcommerce"} {
+		e := order()
+		e.ContentType = "text/plain" // which no source looks into
+		e.Data = nested(128)
+		if _, _, err := builtinContract(t, name).Body(e); err != nil {
+			t.Errorf("%s: 128 levels: %v", name, err)
+		}
+		e.Data = nested(129)
+		var at *EventError
+		if _, _, err := builtinContract(t, name).Body(e); !errors.As(err, &at) || !strings.Contains(at.Detail, "deeper than 128") {
+			t.Errorf("%s: 129 levels: %v", name, err)
+		}
+	}
+	e := order()
+	e.Data = []byte("[" + strings.Repeat("[],{},", 1000) + `""]`)
+	if _, _, err := builtinContract(t, "bunship").Body(e); err != nil {
+		t.Errorf("1000 lists side by side: %v", err)
+	}
+}

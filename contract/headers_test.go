@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
@@ -225,9 +226,9 @@ func TestCustomHeadersCannotTakeTheContractsOwn(t *testing.T) {
 
 func TestSecretsOfEachFormat(t *testing.T) {
 	b64 := func(prefix string, n int) string {
-		return prefix + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", n)))
+		return prefix + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("key", n)[:n]))
 	}
-	hex64 := strings.Repeat("0f", 32)
+	hex64 := strings.Repeat("0e0f", 16)
 	for _, tt := range []struct {
 		contract string
 		good     []string
@@ -241,8 +242,8 @@ func TestSecretsOfEachFormat(t *testing.T) {
 			[]string{"whsec_" + hex64, "whsec_" + strings.ToUpper(hex64)},
 			[]string{"", hex64, "whsec_" + hex64[1:], "whsec_" + hex64 + "00", "whsec_" + strings.Repeat("xy", 32), b64("whsec_", 32)}},
 		{"bunjang",
-			[]string{hex64, "whsec_" + hex64, "0123456789abcdef", strings.Repeat("!", 256)},
-			[]string{"", "0123456789abcde", "0123456789 abcdef", "0123456789abcdéf", strings.Repeat("!", 257)}},
+			[]string{hex64, "whsec_" + hex64, "0123456789abcdef", strings.Repeat("!?", 128)},
+			[]string{"", "0123456789abcde", "0123456789 abcdef", "0123456789abcdéf", strings.Repeat("!?", 128) + "!"}},
 	} {
 		c := builtinContract(t, tt.contract)
 		for _, text := range tt.good {
@@ -304,5 +305,30 @@ func BenchmarkHeaders(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func TestKeysOfOneRepeatedByteAreRefused(t *testing.T) {
+	repeated := func(prefix string, b byte, n int) string {
+		return prefix + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{b}, n))
+	}
+	for name, texts := range map[string][]string{
+		"standard": {repeated("whsec_", 0, 32), repeated("whsec_", 'k', 24), repeated("", 0xff, 64), repeated("whsk_", 0, 32)},
+		"bunship":  {"whsec_" + strings.Repeat("0", 64), "whsec_" + strings.Repeat("Aa", 32)},
+		"bunjang":  {strings.Repeat("x", 16), "whsec_" + strings.Repeat("0", 64)},
+	} {
+		for _, text := range texts {
+			if _, err := builtinContract(t, name).ParseSecret(text); err == nil || !strings.Contains(err.Error(), "over and over") {
+				t.Errorf("%s: %q: %v", name, text, err)
+			}
+		}
+	}
+	// 24 different bytes above ASCII, each of them alone no UTF-8.
+	high := make([]byte, 24)
+	for i := range high {
+		high[i] = byte(0x80 + i)
+	}
+	if _, err := builtinContract(t, "standard").ParseSecret(base64.StdEncoding.EncodeToString(high)); err != nil {
+		t.Error(err)
 	}
 }

@@ -62,6 +62,33 @@ func appendString(dst []byte, s string) []byte {
 // encoding/json alone lets invalid UTF-8 in strings pass.
 func validJSON(b []byte) bool { return utf8.Valid(b) && json.Valid(b) }
 
+// maxDepth is how deep embedded data may nest: as deep as the sources allow
+// data that is declared as JSON. Data of another media type, which they don't
+// look into, meets the limit here; a receiver's parser may have no other.
+const maxDepth = 128
+
+// tooDeep reports whether valid JSON nests deeper than maxDepth.
+func tooDeep(b []byte) bool {
+	depth, quoted := 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+			if c == '\\' {
+				i++
+			}
+		case c == '[' || c == '{':
+			if depth++; depth > maxDepth {
+				return true
+			}
+		case c == ']' || c == '}':
+			depth--
+		}
+	}
+	return false
+}
+
 // appendCanonical appends the canonical form of one valid JSON value: RFC 8785
 // but for numbers, which keep the digits they were written with, because two
 // IDs beyond 2^53 must not become the same double. Of members with the same

@@ -100,8 +100,12 @@ func (f secretFormat) parse(text string) (Secret, error) {
 	switch f.kind {
 	case secretHex:
 		digits, ok := strings.CutPrefix(text, f.prefix)
-		if _, err := hex.DecodeString(digits); !ok || err != nil || len(digits) != 64 {
+		key, err := hex.DecodeString(digits)
+		if !ok || err != nil || len(digits) != 64 {
 			return Secret{}, fmt.Errorf("want %q and 64 hex digits", f.prefix)
+		}
+		if oneByte(key) {
+			return Secret{}, errWeak
 		}
 		return Secret{key: []byte(text)}, nil
 	case secretText:
@@ -112,6 +116,9 @@ func (f secretFormat) parse(text string) (Secret, error) {
 		}
 		if len(text) < 16 || len(text) > 256 {
 			return Secret{}, fmt.Errorf("it has %d characters, want 16 to 256", len(text))
+		}
+		if oneByte([]byte(strings.TrimPrefix(text, f.prefix))) {
+			return Secret{}, errWeak
 		}
 		return Secret{key: []byte(text)}, nil
 	}
@@ -131,7 +138,17 @@ func (f secretFormat) parse(text string) (Secret, error) {
 	if len(key) < 24 || len(key) > 64 { // Standard Webhooks 1.0.0: 192 to 512 bits
 		return Secret{}, fmt.Errorf("the key has %d bytes, want 24 to 64", len(key))
 	}
+	if oneByte(key) {
+		return Secret{}, errWeak
+	}
 	return Secret{key: key}, nil
+}
+
+var errWeak = errors.New("the key is one byte over and over, which anyone guesses; want random bytes")
+
+// oneByte reports whether a key repeats a single byte, as placeholders do.
+func oneByte(key []byte) bool {
+	return bytes.Count(key, key[:min(1, len(key))]) >= len(key)
 }
 
 // parsePrivate takes the seed alone, or the seed and the public key behind it
@@ -143,6 +160,9 @@ func parsePrivate(encoded string) (Secret, error) {
 	}
 	if len(b) != ed25519.SeedSize && len(b) != ed25519.PrivateKeySize {
 		return Secret{}, fmt.Errorf("the ed25519 key has %d bytes, want 32 or 64", len(b))
+	}
+	if oneByte(b[:ed25519.SeedSize]) {
+		return Secret{}, errWeak
 	}
 	private := ed25519.NewKeyFromSeed(b[:ed25519.SeedSize])
 	if len(b) == ed25519.PrivateKeySize && !bytes.Equal(private, b) {

@@ -114,7 +114,7 @@ func TestKeysetFilesAreNeverOverwrittenAndForTheirOwnerAlone(t *testing.T) {
 	if !strings.Contains(string(before), "XAesGcmKey") {
 		t.Fatal("the key isn't XAES-256-GCM")
 	}
-	if err := CreateKeysetFile(path); err == nil || !strings.Contains(err.Error(), "not overwritten") {
+	if err := CreateKeysetFile(path); !errors.Is(err, os.ErrExist) || !strings.Contains(err.Error(), "not overwritten") {
 		t.Fatal(err)
 	}
 	if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
@@ -126,5 +126,23 @@ func TestKeysetFilesAreNeverOverwrittenAndForTheirOwnerAlone(t *testing.T) {
 	}
 	if _, err := OpenKeyset(path); err == nil || strings.Contains(err.Error(), "TOPSECRET") {
 		t.Fatalf("a broken keyset: %v", err)
+	}
+}
+
+func TestAKeysetThatOthersMayReadIsTold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keyset.json")
+	if err := CreateKeysetFile(path); err != nil {
+		t.Fatal(err)
+	}
+	if exposed := KeysetExposed(path); exposed != "" {
+		t.Errorf("its owner's alone: %s", exposed)
+	}
+	for _, mode := range []os.FileMode{0o640, 0o604, 0o620, 0o601} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		if exposed := KeysetExposed(path); !strings.Contains(exposed, path) || !strings.Contains(exposed, "0600") {
+			t.Errorf("mode %o: %q", mode, exposed)
+		}
 	}
 }

@@ -148,7 +148,7 @@ func TestHeadersThatWouldChangeTheRequestAreRefused(t *testing.T) {
 	for name, want := range map[string]string{
 		"Host": "connection", "content-length": "connection", "Transfer-Encoding": "connection", "CONNECTION": "connection",
 		"idempotency-key": "connection", "X-Idempotency-Key": "connection", "Trailer": "connection", "Upgrade": "connection",
-		"TE": "connection", "Keep-Alive": "connection", "Proxy-Authorization": "connection", "Expect": "connection",
+		"TE": "connection", "Keep-Alive": "connection", "Proxy-Authorization": "connection", "Expect": "connection", "HTTP2-Settings": "connection",
 		"Webhook-Id": "contract", "user-agent": "contract",
 		"": "token", "a b": "token", "a:b": "token", "a\r\nb": "token", "ä": "token",
 	} {
@@ -206,5 +206,19 @@ func TestEveryMistakeIsListedAtOnce(t *testing.T) {
 	}
 	if got := problems(many, Policy{}); len(got) != 1 || got["events"] == "" {
 		t.Errorf("many patterns: %v", got)
+	}
+}
+
+func TestHeadersThatSendingRefusesAreRefused(t *testing.T) {
+	ep := endpoint(1)
+	ep.Headers = map[string]string{"X-Fine": "1", "X-Unsendable": "TOPSECRET"}
+	errs := ValidateEndpoint(ep, Policy{CheckHeader: func(name, value string) error {
+		if name == "X-Unsendable" && value == "TOPSECRET" {
+			return errors.New("it can't be sent")
+		}
+		return nil
+	}})
+	if len(errs) != 1 || errs[0] != (FieldError{"headers[X-Unsendable]", "it can't be sent"}) {
+		t.Errorf("got %v", errs)
 	}
 }

@@ -79,10 +79,17 @@ func Detect(header http.Header) (Scheme, bool) {
 	return found[0], true
 }
 
+// What a secret has at least: a shorter one, as from a variable that was cut or
+// left empty, would let forgeries through rather than fail.
+const (
+	minStandardKey = 24 // bytes; Standard Webhooks 1.0.0: 192 bits
+	minTV1Secret   = 16 // characters
+)
+
 func (s Scheme) parseSecret(text string) (secret, error) {
 	if s.tv1 {
-		if text == "" {
-			return secret{}, errors.New("it is empty")
+		if len(text) < minTV1Secret {
+			return secret{}, fmt.Errorf("it has %d characters, want %d or more", len(text), minTV1Secret)
 		}
 		return secret{key: []byte(text)}, nil
 	}
@@ -99,6 +106,9 @@ func (s Scheme) parseSecret(text string) (secret, error) {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(text, "whsec_"))
 	if err != nil || len(key) == 0 {
 		return secret{}, errors.New("want whsec_ and base64")
+	}
+	if len(key) < minStandardKey {
+		return secret{}, fmt.Errorf("the key has %d bytes, want %d or more", len(key), minStandardKey)
 	}
 	return secret{key: key}, nil
 }

@@ -96,9 +96,10 @@ func WithClock(now func() time.Time) Option { return func(v *Verifier) { v.now =
 // a rotation the old and the new. A delivery passes when any of them signed
 // it. The error holds nothing of a secret.
 //
-// For [Standard] a secret is whsec_ and base64 (the prefix may be missing) or
-// a public key, whpk_ and base64. For the t/v1 schemes it is the text as it
-// was issued, prefix included.
+// For [Standard] a secret is whsec_ and the base64 of 24 bytes or more (the
+// prefix may be missing) or a public key, whpk_ and base64. For the t/v1
+// schemes it is the text as it was issued, prefix included, 16 characters or
+// more.
 func New(scheme Scheme, secrets []string, options ...Option) (*Verifier, error) {
 	if scheme.signature == "" {
 		return nil, errors.New("making verifier: the scheme is empty: use Standard, Bunship, Bunjang or TV1")

@@ -125,7 +125,7 @@ func TestEveryContractsDeliveriesVerifyOverHTTP(t *testing.T) {
 
 func TestEd25519VerifiesWithThePublicKeyAlone(t *testing.T) {
 	c, _ := contract.Builtin().Get("standard")
-	private := "whsk_" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("s", 32)))
+	private := "whsk_" + base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdef"))
 	s, err := c.ParseSecret(private)
 	if err != nil {
 		t.Fatal(err)
@@ -292,6 +292,28 @@ func TestNewRefusesWhatCannotVerify(t *testing.T) {
 			if s != "" && strings.Contains(err.Error(), strings.TrimPrefix(s, "whsec_")) && len(s) > 8 {
 				t.Errorf("the error shows the secret: %v", err)
 			}
+		}
+	}
+}
+
+func TestSecretsThatAreTooShortToProtectAreRefused(t *testing.T) {
+	key := func(n int) string {
+		return base64.StdEncoding.EncodeToString([]byte("0123456789abcdefghijklmnopqrstuvwxyz")[:n])
+	}
+	for _, tt := range []struct {
+		scheme      verify.Scheme
+		short, long string
+	}{
+		{verify.Standard, "whsec_" + key(23), "whsec_" + key(24)},
+		{verify.Standard, key(1), key(24)},
+		{verify.Bunship, "whsec_890123456"[:15], "whsec_8901234567"[:16]},
+		{verify.TV1("X-Own"), "x", "0123456789abcdef"},
+	} {
+		if _, err := verify.New(tt.scheme, []string{tt.long}); err != nil {
+			t.Errorf("%v: %v", tt.scheme, err)
+		}
+		if _, err := verify.New(tt.scheme, []string{tt.long, tt.short}); err == nil || !strings.Contains(err.Error(), "secret 2 of 2") {
+			t.Errorf("%v: one that is too short: %v", tt.scheme, err)
 		}
 	}
 }

@@ -1,8 +1,11 @@
 package app
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -203,9 +206,19 @@ func TestADeliveryOlderThanMaxAgeIsDeadAsExpired(t *testing.T) {
 }
 
 func TestEveryEndOfASettlementIsRecordedAndTheDeadSayWhy(t *testing.T) {
+	contracts := t.TempDir() // bunjang's as it ships, but for receivers without TLS
+	bunjang, err := os.ReadFile("../../contract/contracts/bunjang.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bunjang = bytes.Replace(bunjang, []byte("https_only: true"), []byte("https_only: false"), 1)
+	if err := os.WriteFile(filepath.Join(contracts, "bunjang.yaml"), bunjang, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	short := func(c *config.Config) {
 		c.Delivery.Schedule = []time.Duration{2 * time.Second}
 		c.Delivery.Tiers = []time.Duration{time.Second, 2 * time.Second, 10 * time.Second}
+		c.ContractsDir = contracts
 	}
 	inVirtualTime(t, short, func(w *world) {
 		w.receiver(8080, func(h *hit, _ http.ResponseWriter, r *http.Request) {

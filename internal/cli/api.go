@@ -141,16 +141,3 @@ func problemOf(resp *http.Response, answer []byte) *APIError {
 	}
 	return e
 }
-
-// printable replaces what would move a terminal's cursor or change its colours.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' {
-			return r
-		}
-		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) || r == '\u2028' || r == '\u2029' || (r >= '\u202a' && r <= '\u202e') {
-			return '\ufffd'
-		}
-		return r
-	}, s)
-}

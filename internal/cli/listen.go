@@ -118,7 +118,7 @@ func (p *printer) line(v any) {
 	if err != nil {
 		b = fmt.Appendf(nil, `{"error":%q}`, err.Error())
 	}
-	p.write(append(b, '\n'))
+	p.write(append(printableJSON(b), '\n'))
 }
 
 // receivedJSON is one line of --json.

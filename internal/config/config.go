@@ -164,8 +164,6 @@ type Delivery struct {
 	// DedupWindow is how far back, in the partition's own timestamps, the
 	// owner of a deliveries partition recognises repeats.
 	DedupWindow time.Duration `yaml:"dedup_window"`
-	// UserAgent of requests whose contract names none.
-	UserAgent string `yaml:"user_agent"`
 	// MaxInFlight is the most concurrent requests of a process.
 	MaxInFlight int `yaml:"max_in_flight"`
 	// ByteBudget is the most memory that queued bodies of a process take.
@@ -239,7 +237,6 @@ func Default() *Config {
 			Tiers:       []time.Duration{5 * time.Second, time.Minute, 5 * time.Minute, 15 * time.Minute},
 			MaxAge:      day,
 			DedupWindow: time.Minute,
-			UserAgent:   "Posthorn/1.0",
 			MaxInFlight: 4096,
 			ByteBudget:  128 * MiB,
 			Ports:       Ports{Any: true},

@@ -171,7 +171,7 @@ func TestBadDocumentsAreRefusedWithTheirLine(t *testing.T) {
 		{"two documents", "prefix: a\n---\nprefix: b\n", "p.yaml:3: a second YAML document"},
 		{"a list", "- a\n", "p.yaml:1: want keys of its own"},
 		{"no value", "prefix:\n", "p.yaml:1: prefix: has no value"},
-		{"alias without anchor", "prefix: *x\n", "p.yaml:1: prefix: the alias *x has no anchor"},
+		{"alias without anchor", "prefix: *x\n", "p.yaml:1: prefix: an alias (*) without an anchor"},
 		{"alias to itself", "kafka: &k {tls: *k}\n", "unknown key"},
 		{"merge", "kafka:\n  <<: {client_id: a}\n", "p.yaml:2: kafka: merge keys"},
 		{"unknown section", "kafak: {}\n", "p.yaml:1: kafak: unknown key; did you mean kafka?"},

@@ -8,7 +8,6 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 )
 
 // decoder walks a YAML document beside the configuration's types. It is our own
@@ -28,7 +27,6 @@ const (
 	maxFileBytes = 1 << 20
 	maxNodes     = 100_000
 	maxProblems  = 100 // that are listed
-	maxNesting   = 100 // of brackets; the parser's stack grows with them
 )
 
 // maxAliasHops ends the resolution of an alias that leads back to itself.
@@ -48,8 +46,12 @@ func (d *decoder) fail(o Origin, path, format string, args ...any) {
 
 // document decodes text into v, the value of the key d.base.
 func (d *decoder) document(text []byte, v reflect.Value) {
-	if len(text) > maxFileBytes {
+	switch {
+	case len(text) > maxFileBytes:
 		d.fail(d.from, d.base, "has %d bytes, more than %d", len(text), maxFileBytes)
+		return
+	case nestedTooDeep(text):
+		d.fail(d.from, d.base, "has lists or keys within each other more than %d levels deep", maxNesting)
 		return
 	}
 	file, err := parseYAML(text)
@@ -251,7 +253,7 @@ func (d *decoder) section(path string, n ast.Node, v reflect.Value) {
 			d.fail(o, path, "a key must be plain text; want one of %s", keyList(fs))
 			continue
 		}
-		p := join(path, name)
+		p := join(path, fmt.Sprintf("%.64s", name))
 		if first, twice := seen[name]; twice {
 			d.fail(o, p, "given twice, first on line %d; remove one", first)
 			continue

@@ -18,6 +18,7 @@ type envReader struct {
 	used     map[string]bool
 	origins  map[string]Origin
 	problems []Problem
+	cut      bool // a variable has more values than are read
 }
 
 func (e *envReader) section(path, prefix string, v reflect.Value) {
@@ -80,6 +81,7 @@ func (e *envReader) yaml(path, name string, v reflect.Value) {
 	e.origins[path] = d.from
 	d.document([]byte(text), v)
 	e.problems = append(e.problems, d.problems...)
+	e.cut = e.cut || d.nodes > maxNodes
 }
 
 // clear forgets where the elements of a list came from that is replaced.

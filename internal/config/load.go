@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"reflect"
 	"strings"
@@ -21,11 +22,22 @@ func Load(path string, environ []string) (*Config, error) {
 	var text []byte
 	if path != "" {
 		var err error
-		if text, err = os.ReadFile(path); err != nil {
+		if text, err = readBounded(path); err != nil {
 			return nil, fmt.Errorf("reading configuration: %w", err)
 		}
 	}
 	return Parse(path, text, environ)
+}
+
+// readBounded reads one byte more than a file may have, so that what is too
+// long shows.
+func readBounded(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	return io.ReadAll(io.LimitReader(f, maxFileBytes+1))
 }
 
 // Parse is [Load] for the text of a file; name is used in messages.
@@ -44,6 +56,9 @@ func Parse(name string, text []byte, environ []string) (*Config, error) {
 	e.section("", EnvPrefix, reflect.ValueOf(c).Elem())
 	problems := append(d.problems, e.problems...)
 
+	if d.nodes > maxNodes || e.cut {
+		return nil, errorOf(problems) // what was read isn't what is meant
+	}
 	// What could not be read kept its default: judging that would only repeat
 	// the mistake in other words.
 	unread := map[string]bool{}
@@ -57,8 +72,7 @@ func Parse(name string, text []byte, environ []string) (*Config, error) {
 	}
 	c.warnings = append(c.warnings, e.unknown()...)
 	if len(problems) > 0 {
-		sortProblems(problems)
-		return nil, &Error{problems}
+		return nil, errorOf(problems)
 	}
 	return c, nil
 }

@@ -52,20 +52,32 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// Error holds every mistake of a configuration, in the order of the file.
+// Error holds the mistakes of a configuration, in the order of the file.
 type Error struct {
+	// Problems are the first 100.
 	Problems []Problem
+	// More is how many there are besides.
+	More int
+}
+
+func errorOf(ps []Problem) *Error {
+	sortProblems(ps)
+	listed := min(len(ps), maxProblems)
+	return &Error{Problems: slices.Clone(ps[:listed]), More: len(ps) - listed}
 }
 
 func (e *Error) Error() string {
-	if len(e.Problems) == 1 {
+	if len(e.Problems) == 1 && e.More == 0 {
 		return "configuration: " + e.Problems[0].String()
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "configuration: %d mistakes:", len(e.Problems))
+	fmt.Fprintf(&b, "configuration: %d mistakes:", len(e.Problems)+e.More)
 	for _, p := range e.Problems {
 		b.WriteString("\n  ")
 		b.WriteString(p.String())
+	}
+	if e.More > 0 {
+		fmt.Fprintf(&b, "\n  and %d more", e.More)
 	}
 	return b.String()
 }

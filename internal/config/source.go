@@ -1,9 +1,11 @@
 package config
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // The formats of a source.
@@ -89,16 +91,35 @@ func (m Mapping) set() (n int) {
 func (s *Source) setDefaults() { s.MaxSize = DefaultMaxSize }
 
 // EventsTopic is the name of the one topic of ours that may be a source.
-func (c *Config) EventsTopic() string { return c.Prefix + ".events" }
+func (c *Config) EventsTopic() string { return c.Prefix + "." + eventsSuffix }
+
+const eventsSuffix = "events"
 
 // OwnTopic reports whether a topic's name begins with our prefix.
-func (c *Config) OwnTopic(topic string) bool { return strings.HasPrefix(topic, c.Prefix+".") }
+func (c *Config) OwnTopic(topic string) bool {
+	_, own := c.ownSuffix(topic)
+	return own
+}
+
+// ownSuffix returns what follows our prefix and its dot. Like [Config.SourceOf],
+// which is asked for every record, it puts no strings together.
+func (c *Config) ownSuffix(topic string) (suffix string, own bool) {
+	rest, ours := strings.CutPrefix(topic, c.Prefix)
+	if !ours {
+		return "", false
+	}
+	return strings.CutPrefix(rest, ".")
+}
 
 // SourceOf returns the source that reads a topic, or nil. A source that names
 // the topic goes before those whose pattern matches it, and of these the first
 // counts. Kafka's internal topics (__…) and our own match no pattern.
+//
+// It is cheap enough to be asked for every record, and safe for concurrent use
+// as long as nobody changes the configuration.
 func (c *Config) SourceOf(topic string) *Source {
-	if c.OwnTopic(topic) && topic != c.EventsTopic() {
+	suffix, own := c.ownSuffix(topic)
+	if own && suffix != eventsSuffix {
 		return nil
 	}
 	for i := range c.Sources {
@@ -106,7 +127,7 @@ func (c *Config) SourceOf(topic string) *Source {
 			return &c.Sources[i]
 		}
 	}
-	if c.OwnTopic(topic) || strings.HasPrefix(topic, "__") {
+	if own || strings.HasPrefix(topic, "__") {
 		return nil
 	}
 	for i := range c.Sources {
@@ -117,10 +138,44 @@ func (c *Config) SourceOf(topic string) *Source {
 	return nil
 }
 
-// Regexp compiles Pattern so that it matches whole names; nil without one.
+// Regexp returns Pattern so compiled that it matches whole names; nil without
+// one.
 func (s *Source) Regexp() (*regexp.Regexp, error) {
 	if s.Pattern == "" {
 		return nil, nil
 	}
-	return regexp.Compile(`^(?:` + s.Pattern + `)$`)
+	if re := (*compiled.Load())[s.Pattern]; re != nil {
+		return re, nil
+	}
+	re, err := regexp.Compile(`^(?:` + s.Pattern + `)$`)
+	if err != nil {
+		return nil, err
+	}
+	remember(s.Pattern, re)
+	return re, nil
+}
+
+// compiled are the patterns that were asked for. Compiling one takes longer than
+// everything else that is done with a record, and a [Config], which is copied,
+// can't hold what several goroutines fill in. The map that it points to is never
+// changed, so that reading needs no lock.
+var compiled atomic.Pointer[map[string]*regexp.Regexp]
+
+// maxCompiled bounds the memory of processes that read many configurations.
+const maxCompiled = 1000
+
+func init() { compiled.Store(&map[string]*regexp.Regexp{}) }
+
+func remember(pattern string, re *regexp.Regexp) {
+	for {
+		old := compiled.Load()
+		next := make(map[string]*regexp.Regexp, len(*old)+1)
+		if len(*old) < maxCompiled {
+			maps.Copy(next, *old)
+		}
+		next[pattern] = re
+		if compiled.CompareAndSwap(old, &next) {
+			return
+		}
+	}
 }

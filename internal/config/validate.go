@@ -16,8 +16,7 @@ import (
 // or changed by code. It returns nil or an [*Error] with every mistake.
 func (c *Config) Validate() error {
 	if ps := c.problems(); len(ps) > 0 {
-		sortProblems(ps)
-		return &Error{ps}
+		return errorOf(ps)
 	}
 	return nil
 }
@@ -258,12 +257,6 @@ func (j *judge) delivery() {
 
 func (j *judge) dialling() {
 	d := j.c.Delivery
-	for i := range len(d.UserAgent) {
-		if ch := d.UserAgent[i]; ch < ' ' || ch > '~' {
-			j.fail("delivery.user_agent", "want printable ASCII, got %q", d.UserAgent)
-			break
-		}
-	}
 	for key, list := range map[string][]netip.Prefix{"allow_cidr": d.AllowCIDR, "deny_cidr": d.DenyCIDR} {
 		for i, p := range list {
 			if p.IsValid() && p != p.Masked() {

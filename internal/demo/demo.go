@@ -101,9 +101,11 @@ func run(ctx context.Context, o Options) (result Result, err error) {
 		return Result{}, err
 	}
 	o.withDefaults()
-	if err := prepareDir(ctx, o.DataDir); err != nil {
+	marker, err := prepareDir(ctx, o.DataDir)
+	if err != nil {
 		return Result{}, err
 	}
+	defer func() { err = errors.Join(err, marker.Close()) }()
 	logPath := filepath.Join(o.DataDir, "demo.log")
 	logFile, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -220,7 +222,7 @@ func (s *show) play(ctx context.Context, score *score) (Result, error) {
 	defer func() {
 		stopProducing()
 		if producing {
-			<-produced
+			<-produced //nolint:errcheck // why the demo ends early is known already
 		}
 	}()
 

@@ -102,9 +102,7 @@ func TestADemoStaysUpAndShowsWhatArrivesLater(t *testing.T) {
 		t.Skip("it takes seconds: the demo's retries are real")
 	}
 	dir := filepath.Join(t.TempDir(), "demo")
-	if err := prepareDir(t.Context(), dir); err != nil { // as an earlier demo did
-		t.Fatal(err)
-	}
+	takeDir(t, dir) // as an earlier demo did
 	if err := os.WriteFile(filepath.Join(dir, "keyset.json"), []byte("of an earlier demo"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +121,7 @@ func TestADemoStaysUpAndShowsWhatArrivesLater(t *testing.T) {
 		}
 	}
 	wait(up)
-	if err := prepareDir(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "another demo is running") {
+	if _, err := prepareDir(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "another demo is running") {
 		t.Errorf("a second demo in the same directory: %v", err)
 	}
 	text := out.String()
@@ -164,29 +162,72 @@ func TestWhatIsNotSettledByTheDeadlineIsLostAndFailsTheDemo(t *testing.T) {
 	}
 }
 
+// takeDir prepares a directory as a demo does that ends at once.
+func takeDir(t *testing.T, dir string) {
+	t.Helper()
+	marker, err := prepareDir(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := marker.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOfDemosThatStartAtOnceOneHasTheDirectory(t *testing.T) {
+	for range 20 {
+		dir := filepath.Join(t.TempDir(), "demo")
+		var starting sync.WaitGroup
+		markers, refusals := make(chan *os.File, 8), make(chan error, 8)
+		for range 8 {
+			starting.Go(func() {
+				marker, err := prepareDir(t.Context(), dir)
+				if err != nil {
+					refusals <- err
+					return
+				}
+				markers <- marker
+				if err := os.WriteFile(filepath.Join(dir, "mine"), nil, 0o600); err != nil {
+					refusals <- err
+				}
+			})
+		}
+		starting.Wait()
+		if len(markers) != 1 || len(refusals) != 7 {
+			t.Fatalf("%d demos have the directory, %d were refused", len(markers), len(refusals))
+		}
+		for range 7 {
+			if err := <-refusals; !strings.Contains(err.Error(), "another demo is running") {
+				t.Error(err)
+			}
+		}
+		if _, err := os.Stat(filepath.Join(dir, "mine")); err != nil {
+			t.Errorf("what the first has written: %v", err)
+		}
+		(<-markers).Close()
+		takeDir(t, dir)
+	}
+}
+
 func TestOnlyADirectoryOfAnEarlierDemoIsEmptied(t *testing.T) {
 	dir := t.TempDir()
 	mine := filepath.Join(dir, "thesis.txt")
 	if err := os.WriteFile(mine, []byte("years of work"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := prepareDir(t.Context(), dir); err == nil {
+	if _, err := prepareDir(t.Context(), dir); err == nil {
 		t.Error("a directory with files of someone else was taken")
 	}
 	if _, err := os.Stat(mine); err != nil {
 		t.Error(err)
 	}
 	dir = filepath.Join(dir, "demo")
-	if err := prepareDir(t.Context(), dir); err != nil {
-		t.Fatal(err)
-	}
+	takeDir(t, dir)
 	old := filepath.Join(dir, "kafka", "old")
 	if err := os.MkdirAll(old, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := prepareDir(t.Context(), dir); err != nil {
-		t.Fatal(err)
-	}
+	takeDir(t, dir)
 	if _, err := os.Stat(old); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("what an earlier demo left is still there: %v", err)
 	}

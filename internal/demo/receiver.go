@@ -79,7 +79,7 @@ func startReceiver(ctx context.Context, caFile string, log *slog.Logger) (_ *rec
 func (r *receiver) close() {
 	r.release()
 	for _, srv := range r.servers {
-		srv.Close()
+		_ = srv.Close() // it has nobody to answer any more
 	}
 	r.ended.Wait()
 }
