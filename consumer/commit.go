@@ -57,7 +57,7 @@ func (s *Stage) commit(ctx context.Context, ls []*Lease) (crowded map[*Lease]flo
 	case s.committing <- struct{}{}:
 		defer func() { <-s.committing }()
 	case <-ctx.Done():
-		return
+		return nil
 	}
 	begun := time.Now()
 	idle := s.sinceAnswer(begun) >= idleCommit

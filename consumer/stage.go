@@ -27,10 +27,10 @@ const (
 	lateCommit  = time.Second
 	// uncommittedLimit bounds the repeats of a crash while commits are late.
 	uncommittedLimit = 1000
-	// restartMin and restartMax bound the wait before a failed partition is
+	// restartAtFirst and restartAtMost bound the wait before a failed partition is
 	// read again; it doubles while nothing gets finished.
-	restartMin = time.Second
-	restartMax = time.Minute
+	restartAtFirst = time.Second
+	restartAtMost  = time.Minute
 	// commitWithin bounds one commit: a handover waits for the one under way.
 	commitWithin = 5 * time.Second
 	// releaseWithin bounds how long a handover waits for what is in flight: it
@@ -285,23 +285,22 @@ func (s *Stage) pollLoop(ctx context.Context) error {
 
 // interruptible waits for f, whose context ends when someone wakes the stage,
 // and reports whether that was so.
-func (s *Stage) interruptible(ctx context.Context, f func(context.Context)) (woken bool) {
+func (s *Stage) interruptible(ctx context.Context, f func(context.Context)) bool {
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
-	watched := make(chan struct{})
+	byWaking := make(chan bool, 1)
 	go func() {
-		defer close(watched)
 		select {
 		case <-s.wakeCh:
-			woken = true
 			cancel()
+			byWaking <- true
 		case <-waiting.Done():
+			byWaking <- false
 		}
 	}()
 	f(waiting)
 	cancel()
-	<-watched
-	return woken
+	return <-byWaking
 }
 
 func (s *Stage) admit(fetches kgo.Fetches) {
@@ -377,7 +376,7 @@ func (s *Stage) restartFailed() {
 	var failed []*Lease
 	for p, l := range s.leases {
 		// A little early is as good as late: the wake-up comes once.
-		if f := l.failure.Load(); f != nil && time.Since(f.at) >= s.restartAfterLocked(p, l)-restartMin/10 {
+		if f := l.failure.Load(); f != nil && time.Since(f.at) >= s.restartAfterLocked(p, l)-restartAtFirst/10 {
 			failed = append(failed, l)
 		}
 	}
@@ -452,7 +451,7 @@ func (s *Stage) Ready() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var errs []error
-	if !s.joined {
+	if !s.joined && !s.cfg.Regex { // a group is not joined while no topic matches
 		errs = append(errs, fmt.Errorf("group %s: not joined yet", s.cfg.Group))
 	}
 	if since := s.SinceAnswer(); len(s.leases) > 0 && since > zombieAfter {
@@ -482,7 +481,7 @@ func (s *Stage) restartAfterLocked(p partition, l *Lease) time.Duration {
 	if l.changes.Load() > 1 { // it got something done since
 		n = 0
 	}
-	return min(restartMin<<min(n, 10), restartMax)
+	return min(restartAtFirst<<min(n, 10), restartAtMost)
 }
 
 // dataLost halts a partition whose log no longer has what was to be read next.

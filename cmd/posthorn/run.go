@@ -13,6 +13,9 @@ import (
 
 // runLine runs the roles of a process until ctx ends.
 func runLine(ctx context.Context, cfg *config.Config, c *runCmd, io streams) error {
+	if len(c.Roles) == 0 { // an unset variable in a manifest must not start everything
+		return &cli.UsageError{Text: "--roles is empty: leave it out for all roles"}
+	}
 	roles, err := app.ParseRoles(c.Roles)
 	if err != nil {
 		return err

@@ -86,7 +86,7 @@ func (r *Reader) Read(rec *Record) (*webhook.Event, *Invalid) {
 	case len(rec.Value) == 0:
 		return nil, invalid(ReasonEmpty, "the record has no value: an event needs data")
 	case len(rec.Value) > r.maxBytes:
-		return nil, invalid(ReasonOversize, "the value is %d bytes long, the limit is %d (max_bytes)", len(rec.Value), r.maxBytes)
+		return nil, invalid(ReasonOversize, "the value is %d bytes long, the limit is %d (max_size of the source)", len(rec.Value), r.maxBytes)
 	}
 	if r.format == FormatJSON {
 		return r.readJSON(rec)

@@ -18,7 +18,8 @@ func clientOptions(c *config.Config, extra []kgo.Opt) ([]kgo.Opt, error) {
 	opts = append(opts,
 		// A topic that was just created shows within a second.
 		kgo.MetadataMinAge(250*time.Millisecond),
-		kgo.MetadataMaxAge(time.Minute),
+		// One that a source's pattern begins to match is read within this time.
+		kgo.MetadataMaxAge(15*time.Second),
 	)
 	return append(opts, extra...), nil
 }

@@ -21,7 +21,8 @@ type ReceiverConfig struct {
 	// Secrets of the endpoints whose deliveries come here. Without any,
 	// signatures aren't verified.
 	Secrets []string
-	// Status answers every delivery (200 when 0), after Delay.
+	// Status answers every delivery (200 when 0), after Delay; but for one
+	// whose signature is bad or missing, secrets being known: that gets 401.
 	Status int
 	Delay  time.Duration
 	// Hang never answers.
@@ -222,6 +223,8 @@ func (rc *Receiver) answer(got *Received) (status int, wait time.Duration) {
 		return http.StatusRequestEntityTooLarge, 0
 	case rc.cfg.Hang:
 		return 0, 0
+	case got.Signature == SignatureBad || got.Signature == SignatureMissing:
+		return http.StatusUnauthorized, rc.cfg.Delay
 	case got.Try <= rc.cfg.FailFirst:
 		return rc.cfg.FailStatus, rc.cfg.Delay
 	default:

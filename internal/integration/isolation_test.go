@@ -127,12 +127,11 @@ type latencies struct {
 	release  chan struct{}
 	receiver *receiver
 
-	mu       sync.Mutex
-	sent     map[int]int // by endpoint
-	arrived  map[int]int
-	took     []time.Duration
-	floodAt  []time.Time // when POSTs of the flooded endpoint ended
-	everyone chan struct{}
+	mu      sync.Mutex
+	sent    map[int]int // by endpoint
+	arrived map[int]int
+	took    []time.Duration
+	floodAt []time.Time // when POSTs of the flooded endpoint ended
 }
 
 type stamped struct {

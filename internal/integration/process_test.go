@@ -8,7 +8,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -32,7 +31,6 @@ type process struct {
 	cmd      *exec.Cmd
 	watchdog *exec.Cmd
 	admin    string // URL
-	kafka    string // the broker's address, of posthorn dev
 	done     chan struct{}
 	err      error // its exit, after done
 	lines    *tail
@@ -124,8 +122,7 @@ func (p *process) exits(code int) {
 		p.t.Fatalf("the process didn't end within %v\n%s", endWithin, p.lines)
 	}
 	got := 0
-	var exit *exec.ExitError
-	if errors.As(p.err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](p.err); ok {
 		got = exit.ExitCode()
 	}
 	if got != code {
@@ -224,5 +221,5 @@ func (l *tail) take(line []byte) {
 func (l *tail) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return fmt.Sprintf("%s", bytes.Join(l.lines, nil))
+	return string(bytes.Join(l.lines, nil))
 }
