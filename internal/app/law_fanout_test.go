@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -157,8 +158,12 @@ func (m *metered) Produce(ctx context.Context, r *kgo.Record, promise func(*kgo.
 }
 
 func TestAPollThatFansOutToAMillionStaysWithinItsBytes(t *testing.T) {
+	// The whole of it, ten million, belongs to the long suites.
 	events, endpoints := 500, 2000
-	if testing.Short() || underRace {
+	switch {
+	case os.Getenv("POSTHORN_FANOUT_FULL") != "":
+		events = 5000
+	case testing.Short() || underRace:
 		events = 50
 	}
 	const inFlight = 4 << 20

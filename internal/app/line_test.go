@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
 	"posthorn/webhook"
 )
 
@@ -22,6 +24,32 @@ func TestAnEventIsDeliveredOnceSignedAndRecorded(t *testing.T) {
 		ss := w.settlements()
 		if len(ss) != 1 || ss[0].Kind != webhook.KindAttempt || ss[0].Outcome != webhook.OutcomeDelivered || ss[0].Status != 200 {
 			t.Fatalf("settled %+v", ss)
+		}
+		p.terminate()
+	})
+}
+
+func TestARealDeliveryVerifiesWithTheStandardWebhooksLibrary(t *testing.T) {
+	inVirtualTime(t, nil, func(w *world) {
+		w.receiver(8080, nil)
+		w.endpoint("shop", "order.*")
+		w.event("e1", "order.created")
+		p := w.process()
+		time.Sleep(10 * time.Second)
+		for _, h := range w.received("/shop") {
+			lib, err := standardwebhooks.NewWebhook(secretText)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := lib.Verify([]byte(h.body), h.header); err != nil {
+				t.Errorf("the library refuses %v: %v", h.header, err)
+			}
+			if err := lib.Verify([]byte(h.body+" "), h.header); err == nil {
+				t.Error("the library takes a changed body")
+			}
+		}
+		if n := len(w.received("/shop")); n != 1 {
+			t.Errorf("%d received, want 1", n)
 		}
 		p.terminate()
 	})
