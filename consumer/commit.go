@@ -32,9 +32,15 @@ func (s *Stage) commitLoop(ctx context.Context) {
 		within, cancel := context.WithTimeout(ctx, commitWithin)
 		crowded := s.commit(within, ls)
 		cancel()
-		// Not under the lock: giving work up produces, and that may wait.
-		for l, full := range crowded {
-			s.cfg.Handler.Crowded(l, full)
+		// Beside the loop: giving work up produces, and that may wait, but
+		// commits and the end of the stage mustn't.
+		if len(crowded) > 0 && s.crowding.CompareAndSwap(false, true) {
+			go func() {
+				defer s.crowding.Store(false)
+				for l, full := range crowded {
+					s.cfg.Handler.Crowded(l, full)
+				}
+			}()
 		}
 	}
 }
@@ -71,13 +77,19 @@ func (s *Stage) commit(ctx context.Context, ls []*Lease) (crowded map[*Lease]flo
 		}
 		changes := l.changes.Load() // before the snapshot: what finishes between counts as uncommitted
 		if !idle && changes == l.committed.Load() {
+			l.answeredAt.Store(&begun) // nothing is waiting for a commit
 			continue
 		}
 		snap := l.tracker.Snapshot(watermark.RunsLimit)
 		if s.cfg.DedupWindow > 0 || len(snap.Finished) > 0 {
 			s.cfg.Observer.Holes(len(snap.Finished), snap.Full, snap.LeftOut)
 		}
-		if (snap.Full > pauseAt && !l.full.Swap(true)) || (snap.Full < resumeAt && l.full.Swap(false)) {
+		// Runs of an earlier owner that lie ahead only go by being read.
+		if snap.Full > pauseAt && !snap.Unread {
+			if !l.full.Swap(true) {
+				s.wake()
+			}
+		} else if (snap.Full < resumeAt || snap.Unread) && l.full.Swap(false) {
 			s.wake()
 		}
 		if snap.Full > crowdedAt {
@@ -88,6 +100,9 @@ func (s *Stage) commit(ctx context.Context, ls []*Lease) (crowded map[*Lease]flo
 		}
 		if l.ended.Load() { // after the snapshot: since it ended it may have moved for nothing
 			continue
+		}
+		if l.noRuns.Load() {
+			snap.Finished = nil
 		}
 		back := max(snap.Watermark-l.readFrom.Load(), 0)
 		if s.cfg.DedupWindow == 0 {
@@ -135,10 +150,16 @@ func (s *Stage) committed(plan map[partition]planned, resp *kmsg.OffsetCommitRes
 					} else {
 						s.commitFailed(e)
 					}
+					if c, ok := plan[partition{t.Topic, p.Partition}]; ok && errors.Is(e, kerr.OffsetMetadataTooLarge) {
+						// The broker takes less than Kafka's default: better
+						// an offset without its runs than none.
+						c.lease.noRuns.Store(true)
+					}
 					continue
 				}
 				if c, ok := plan[partition{t.Topic, p.Partition}]; ok {
 					c.lease.committed.Store(c.changes)
+					c.lease.answeredAt.Store(&begun)
 				}
 			}
 		}
@@ -149,7 +170,9 @@ func (s *Stage) committed(plan map[partition]planned, resp *kmsg.OffsetCommitRes
 		}
 		return
 	}
-	s.answered(begun)
+	if last := s.answeredAt.Load(); last == nil || begun.After(*last) {
+		s.answered(begun)
+	}
 	s.cfg.Observer.Committed(time.Since(begun), len(plan))
 }
 

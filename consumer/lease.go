@@ -30,6 +30,11 @@ type Lease struct {
 
 	ended   atomic.Bool // revoked, lost, or about to be replaced
 	failure atomic.Pointer[failure]
+	// answeredAt is when all that is finished was last known to be committed,
+	// or its commit was begun.
+	answeredAt atomic.Pointer[time.Time]
+	noRuns     atomic.Bool  // the broker has no room for metadata
+	progress   atomic.Int64 // handed-out work that was finished
 	// halted leases need a person: nothing is committed for them, so that the
 	// next process finds them as they are. It never changes.
 	halted  bool
@@ -60,11 +65,11 @@ type failure struct {
 // Ended reports whether the assignment is over for good.
 func (l *Lease) Ended() bool { return l.ended.Load() }
 
-// Crowded reports whether new POSTs must wait for a commit: the last one is
-// older than [lateCommit], and as many offsets as [uncommittedLimit] have been
+// Crowded reports whether new POSTs must wait for a commit: this partition's
+// last one is older than [lateCommit], and as many offsets as [uncommittedLimit] have been
 // finished since. It bounds what a crash repeats while commits are blocked.
 func (l *Lease) Crowded(now time.Time) bool {
-	return l.changes.Load()-l.committed.Load() >= uncommittedLimit && l.stage.sinceAnswer(now) > lateCommit
+	return l.changes.Load()-l.committed.Load() >= uncommittedLimit && now.Sub(*l.answeredAt.Load()) > lateCommit
 }
 
 // Fail gives the partition up until it is restarted from what is finished:
@@ -109,6 +114,7 @@ type Work struct {
 func (w *Work) Done() {
 	w.ticket.Done()
 	w.lease.changes.Add(1)
+	w.lease.progress.Add(1)
 }
 
 // Lease returns the lease that the record came with.

@@ -43,7 +43,7 @@ const (
 	// finished: what a commit has no room for is repeated after a crash. The
 	// work that hangs is given up from crowdedAt on, so what is left moves, and
 	// a pause is short.
-	pauseAt, resumeAt = 0.75, 0.4
+	pauseAt, resumeAt = 1.0, 0.5
 )
 
 // Handler does a stage's work.
@@ -151,6 +151,8 @@ type Stage struct {
 	fetched map[partition]commit // read by OnOffsetsFetched, used by the takeover
 	halted  map[partition]error  // partitions that need a person
 	joined  bool                 // the group has let us in once
+	// crowding is set while the handler is asked to give work up.
+	crowding atomic.Bool
 	// restarts counts a partition's failures in a row.
 	restarts map[partition]int
 
@@ -257,12 +259,17 @@ func (s *Stage) wake() {
 
 func (s *Stage) pollLoop(ctx context.Context) error {
 	for {
-		if s.interruptible(ctx, func(ctx context.Context) { _ = s.cfg.Handler.Room(ctx) }) {
+		if s.interruptible(ctx, func(ctx context.Context) { _ = s.cfg.Handler.Room(ctx) }) && ctx.Err() == nil {
 			// Woken while there is no room: someone needs this goroutine,
-			// perhaps to make room by restarting a partition. One poll, which
-			// the same wake-up ends, does no harm, and it is what keeps
-			// rebalances away meanwhile.
-			s.wake()
+			// perhaps to make room by restarting a partition. A poll whose
+			// context is over takes nothing, but keeps rebalances away.
+			over, cancel := context.WithCancel(ctx)
+			cancel()
+			s.client.PollRecords(over, 1)
+			s.restartFailed()
+			s.applyPauses()
+			s.client.AllowRebalance()
+			continue
 		}
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the end of ctx is an orderly stop
@@ -357,7 +364,8 @@ func (l *Lease) sift(records []*kgo.Record) []*Work {
 		w := &Work{Record: r, lease: l, ticket: ticket}
 		if repeat {
 			l.stage.cfg.Observer.Repeat(l.Topic)
-			w.Done()
+			ticket.Done()
+			l.changes.Add(1)
 			continue
 		}
 		work = append(work, w)
@@ -369,8 +377,7 @@ func (l *Lease) sift(records []*kgo.Record) []*Work {
 }
 
 // restartFailed gives failed partitions a fresh lease from what is finished.
-// It runs while rebalances are blocked, so the partition can't go away under
-// it.
+// Rebalances are blocked meanwhile, but for a poll that came back with nothing.
 func (s *Stage) restartFailed() {
 	s.mu.Lock()
 	var failed []*Lease
@@ -393,7 +400,10 @@ func (s *Stage) restartFailed() {
 	s.mu.Lock()
 	for _, l := range failed {
 		p := partition{l.Topic, l.Partition}
-		if l.changes.Load() > 1 {
+		if s.leases[p] != l { // it went away while its work was released
+			continue
+		}
+		if l.progress.Load() > 0 {
 			s.restarts[p] = 0
 		}
 		s.restarts[p]++
@@ -406,18 +416,26 @@ func (s *Stage) restartFailed() {
 		}
 		next := s.newLease(p, snap.Watermark, snap.Finished, readFrom)
 		next.applied = l.applied
+		if l.changes.Load() != l.committed.Load() {
+			next.changes.Store(1) // what it had finished is still to be committed
+		}
 		if offsets[l.Topic] == nil {
 			offsets[l.Topic] = make(map[int32]kgo.EpochOffset)
 		}
 		offsets[l.Topic][l.Partition] = kgo.EpochOffset{Epoch: -1, Offset: readFrom}
 	}
 	s.mu.Unlock()
-	s.client.SetOffsets(offsets)
+	if len(offsets) > 0 {
+		s.client.SetOffsets(offsets)
+	}
 }
 
 func (s *Stage) applyPauses() {
 	pause, resume := make(map[string][]int32), make(map[string][]int32)
+	// Under the lock, as the resume of a lease that is taken away is: a pause
+	// never comes after it. Polling doesn't always keep rebalances away.
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	for p, l := range s.leases {
 		if want := l.paused.Load() || l.full.Load() || s.halted[p] != nil; want != l.applied {
 			l.applied = want
@@ -428,7 +446,6 @@ func (s *Stage) applyPauses() {
 			}
 		}
 	}
-	s.mu.Unlock()
 	if len(pause) > 0 {
 		s.client.PauseFetchPartitions(pause)
 	}
@@ -478,7 +495,7 @@ func (s *Stage) restartAfter(l *Lease) time.Duration {
 
 func (s *Stage) restartAfterLocked(p partition, l *Lease) time.Duration {
 	n := s.restarts[p]
-	if l.changes.Load() > 1 { // it got something done since
+	if l.progress.Load() > 0 { // it got something done since
 		n = 0
 	}
 	return min(restartAtFirst<<min(n, 10), restartAtMost)
@@ -496,10 +513,14 @@ func (s *Stage) dataLost(topic string, p int32, err error) {
 		return
 	}
 	s.mu.Lock()
-	if l := s.leases[partition{topic, p}]; l != nil && loss.Committed < 0 {
+	l := s.leases[partition{topic, p}]
+	s.mu.Unlock()
+	if l == nil { // told late: it is another member's by now
+		return
+	}
+	if loss.Committed < 0 {
 		loss.Committed = l.tracker.Watermark()
 	}
-	s.mu.Unlock()
 	s.cfg.Observer.Lost(topic, p, 0)
 	s.halt(partition{topic, p}, loss)
 }

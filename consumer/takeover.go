@@ -238,6 +238,8 @@ func (s *Stage) newLease(p partition, base int64, finished watermark.Runs, readF
 		tracker: watermark.NewTracker(base, finished)}
 	l.member, _ = s.client.GroupMetadata()
 	l.readFrom.Store(readFrom)
+	now := time.Now()
+	l.answeredAt.Store(&now)
 	if s.cfg.DedupWindow > 0 {
 		l.memory = watermark.NewMemory[webhook.Identity](s.cfg.DedupWindow, dedupLeast)
 	}
@@ -311,6 +313,7 @@ func (s *Stage) take(parts map[string][]int32) []*Lease {
 		for _, id := range ids {
 			p := partition{t, id}
 			delete(s.halted, p)
+			delete(s.restarts, p)
 			if l := s.leases[p]; l != nil {
 				delete(s.leases, p)
 				ls = append(ls, l)

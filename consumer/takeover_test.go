@@ -201,3 +201,53 @@ func TestThePartitionOfAMemberThatIsGoneGoesToAnotherWithItsHoles(t *testing.T) 
 		second.leave(t)
 	})
 }
+
+// slowFetches has every fetch answered that much later.
+func (r *rig) slowFetches(by time.Duration) {
+	r.cluster.ControlKey(1, func(kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		r.cluster.SleepControl(func() { time.Sleep(by) })
+		return nil, nil, false
+	})
+}
+
+func TestASuccessorReadsOnThoughItsPredecessorsRunsFillTheMetadata(t *testing.T) {
+	inVirtualTime(t, 1, []string{"d"}, func(r *rig) {
+		r.produce("d", 0, numbers(0, 4000)...)
+		first := r.member("d", func(w *Work) bool { return w.Record.Offset%2 == 1 })
+		time.Sleep(10 * time.Second)
+		first.leave(t)
+		r.slowFetches(50 * time.Millisecond) // so that it commits before it has read much
+		second := r.member("d", all)
+		time.Sleep(30 * time.Second)
+		got := second.hand.values()
+		if len(got) < 2000 || got[0] != "0" || !slices.Contains(got, "3998") {
+			t.Errorf("%d records, want the 2,000 that were unfinished", len(got))
+		}
+		second.leave(t)
+	})
+}
+
+func TestAPartitionIsNotReadFurtherAheadThanACommitCanSay(t *testing.T) {
+	inVirtualTime(t, 1, []string{"d"}, func(r *rig) {
+		r.produce("d", 0, numbers(0, 12_000)...)
+		r.slowFetches(50 * time.Millisecond)
+		m := r.member("d", func(w *Work) bool { return w.Record.Offset%2 == 1 })
+		time.Sleep(10 * time.Second)
+		if n := len(m.hand.values()); n == 12_000 {
+			t.Error("all of it was read, though thousands of runs find no room")
+		}
+		m.hand.mu.Lock()
+		open := slices.Clone(m.hand.got)
+		m.hand.finish = all
+		m.hand.mu.Unlock()
+		for _, w := range open {
+			w.Done() // twice for the odd ones, which does nothing
+		}
+		time.Sleep(10 * time.Second)
+		if n := len(m.hand.values()); n != 12_000 {
+			t.Errorf("%d read after the holes were closed, want all 12,000", n)
+		}
+		m.leave(t)
+	})
+}

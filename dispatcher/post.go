@@ -55,12 +55,19 @@ func (d *Dispatcher) unstart(j *job, now time.Time) {
 	j.allowed = nil
 	var acts []action
 	d.mu.Lock()
-	d.block(j)
+	// One between two immediate attempts isn't dropped with a closing lease.
+	back := j.state.closing && !j.firstStart.IsZero()
+	if !back {
+		d.block(j)
+		d.closed(j.state)
+	}
 	d.start(now, d.lanes.Finish(now, j.d.EndpointID, lanes.Excluded, 0, nil), &acts)
-	d.closed(j.state)
 	d.lanesChanged()
 	d.mu.Unlock()
 	d.carryOut(acts)
+	if back {
+		d.handBack(j)
+	}
 }
 
 // release gives the lane's slot and the breaker's leave back.

@@ -157,6 +157,7 @@ func (t *Tracker) Snapshot(limit int) Snapshot {
 		add(k.offset+1, to)
 	}
 	for _, r := range t.finished { // what the earlier owner had finished beyond our reading position
+		s.Unread = s.Unread || r.To > t.next
 		add(max(r.From, t.next), r.To)
 	}
 	if limit > 0 {
@@ -170,5 +171,8 @@ type Snapshot struct {
 	Watermark int64
 	Finished  Runs
 	Full      float64
-	LeftOut   int64
+	// Unread says that some of the runs lie ahead of the reading position:
+	// only reading on makes them fewer.
+	Unread  bool
+	LeftOut int64
 }
