@@ -43,7 +43,7 @@ const (
 	// finished: what a commit has no room for is repeated after a crash. The
 	// work that hangs is given up from crowdedAt on, so what is left moves, and
 	// a pause is short.
-	pauseAt, resumeAt = 1.0, 0.5
+	pauseAt, resumeAt = 0.9, 0.5
 )
 
 // Handler does a stage's work.
