@@ -1,0 +1,114 @@
+package dispatcher
+
+import (
+	"time"
+
+	"posthorn/dispatcher/lanes"
+	"posthorn/webhook"
+)
+
+// block keeps a job until its lease may be acted on again.
+func (d *Dispatcher) block(j *job) {
+	if j.state.closing {
+		d.letGo(j)
+		return
+	}
+	j.state.blocked = append(j.state.blocked, j)
+	d.blocked[j.state] = struct{}{}
+	if time.Until(d.wakeAt) > blockedFor {
+		d.nudge()
+	}
+}
+
+// unblock admits what waited for leases that may be acted on again.
+func (d *Dispatcher) unblock(now time.Time, acts *[]action) {
+	for st := range d.blocked {
+		if !st.lease.Live(now) || st.lease.Crowded(now) {
+			continue
+		}
+		jobs := st.blocked
+		st.blocked = nil
+		delete(d.blocked, st)
+		for _, j := range jobs {
+			d.admit(now, j, acts)
+		}
+	}
+}
+
+// slowLane reports whether a delivery should be put back, and for how long,
+// because memory is getting short and its lane would keep it for long.
+func (d *Dispatcher) slowLane(now time.Time, j *job) (wait time.Duration, slow bool) {
+	if d.bytes < d.cfg.ByteBudget/2 {
+		return 0, false
+	}
+	lane, ok := d.lanes.Lane(j.d.EndpointID)
+	if p := pace(lane); !ok || lane.Hanging || p == 0 || float64(lane.Queued) <= p*slowQueue.Seconds() {
+		return 0, false
+	}
+	return max(d.lanes.Turn(now, j.d.EndpointID), spillAfter), true
+}
+
+// pace is how many POSTs a second a lane makes, 0 if nothing is known.
+func pace(lane lanes.LaneStats) float64 {
+	if lane.PerSecond == 0 && lane.Latency > 0 { // not measured yet, but what it has in flight tells
+		return float64(lane.Width) / lane.Latency.Seconds()
+	}
+	return lane.PerSecond
+}
+
+// mayHold reports whether there is room for a job that waits on a timer.
+func (d *Dispatcher) mayHold(j *job) bool {
+	return j.state.held < holdsPerLease && d.heldSize+j.size <= d.cfg.ByteBudget/heldShare &&
+		(d.heldBy[j.d.EndpointID] == 0 || d.heldBy[j.d.EndpointID]+j.size <= d.cfg.ByteBudget/heldShareEach)
+}
+
+func (d *Dispatcher) hold(j *job, due time.Time) {
+	d.heldSize += j.size
+	d.heldBy[j.d.EndpointID] += j.size
+	j.state.held++
+	d.held.add(j, due)
+	if due.Before(d.wakeAt) {
+		d.nudge()
+	}
+}
+
+// unheld keeps the counts of a job that was taken out of the heap.
+func (d *Dispatcher) unheld(j *job) {
+	d.heldSize -= j.size
+	if d.heldBy[j.d.EndpointID] -= j.size; d.heldBy[j.d.EndpointID] <= 0 {
+		delete(d.heldBy, j.d.EndpointID)
+	}
+	j.state.held--
+	if j.immediate {
+		j.immediate = false
+		d.waited(j.d.EndpointID)
+	}
+}
+
+// waited gives up a place among an endpoint's immediate retries.
+func (d *Dispatcher) waited(endpointID string) {
+	if d.waiters[endpointID]--; d.waiters[endpointID] <= 0 {
+		delete(d.waiters, endpointID)
+	}
+}
+
+// letGo gives back what a job took of the byte budget. If it isn't done, its
+// lease is closing, and the next owner reads it again.
+func (d *Dispatcher) letGo(j *job) {
+	d.bytes -= j.size
+	d.room.Broadcast()
+}
+
+func (d *Dispatcher) parkAll(jobs []*job, now time.Time, reason webhook.Reason, acts *[]action) {
+	for _, j := range jobs {
+		if j.state.closing {
+			d.letGo(j)
+			continue
+		}
+		if !j.state.lease.Live(now) {
+			d.block(j)
+			continue
+		}
+		d.act(acts, action{job: j, do: doDefer, reason: reason, at: now.Add(d.parkFor(j.d))})
+	}
+}
