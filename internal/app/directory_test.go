@@ -131,7 +131,9 @@ func TestASecretThatDoesNotOpenKeepsNoOtherFromSigning(t *testing.T) {
 	d, e := someDirectory(t, "https://hooks.example.com/", secretText, other)
 	e.Secrets[1].ExpiresAt = now.Add(time.Hour)
 	apply(t, d.store, e.ID, e)
-	for at, want := range map[time.Duration]int{0: 2, time.Hour: 1} {
+	// In this order: what has expired once is forgotten.
+	for i, at := range []time.Duration{0, time.Hour} {
+		want := 2 - i
 		if n, err := signatures(t, d, contract.Default, now.Add(at)); n != want || err != nil {
 			t.Errorf("after %v: %d signatures, want %d; %v", at, n, want, err)
 		}
