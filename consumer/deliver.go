@@ -107,7 +107,7 @@ func (w *matchWorker) split(d *duty, e *webhook.Event) (tasks int, err error) {
 			// the partitions.
 			Key:     []byte(e.Position.String() + "/" + strconv.Itoa(tasks)),
 			Value:   e.Data,
-			Headers: recordHeaders(t.AppendHeaders(nil)),
+			Headers: webhook.HeadersAs[kgo.RecordHeader](t.AppendHeaders(nil)),
 		}
 		if size := recordSize(r); size > w.m.cfg.MaxRecord {
 			return tasks, w.tooLarge(d, r.Topic, size)
@@ -157,7 +157,7 @@ func (w *matchWorker) deliver(d *duty, e *webhook.Event, version webhook.Registr
 		}
 		r := &kgo.Record{
 			Topic: w.m.cfg.Deliveries, Key: []byte(v.EndpointID), Value: v.Body,
-			Headers: recordHeaders(v.AppendHeaders(make([]webhook.Header, 0, 24))),
+			Headers: webhook.HeadersAs[kgo.RecordHeader](v.AppendHeaders(make([]webhook.Header, 0, 24))),
 		}
 		if size := recordSize(r); size > w.m.cfg.MaxRecord {
 			if err := w.tooLarge(d, r.Topic, size); err != nil {
@@ -172,14 +172,6 @@ func (w *matchWorker) deliver(d *duty, e *webhook.Event, version webhook.Registr
 		w.produce(d, r, weight)
 	}
 	return nil
-}
-
-func recordHeaders(hs []webhook.Header) []kgo.RecordHeader {
-	out := make([]kgo.RecordHeader, len(hs))
-	for i, h := range hs {
-		out[i] = kgo.RecordHeader(h)
-	}
-	return out
 }
 
 // recordSize is at least what the record takes in a batch (Kafka message

@@ -59,7 +59,7 @@ func (r *rig) produce(topic string, p int32, numbers ...int) {
 		id := fmt.Sprint(n)
 		d := webhook.Delivery{ID: webhook.DeliveryID("test", id, "ep_1"), EventID: id, EndpointID: "ep_1",
 			BegunAt: time.Now(), MatchedAt: time.Now()}
-		rec := &kgo.Record{Topic: topic, Partition: p, Key: []byte("ep_1"), Value: []byte(id), Headers: recordHeaders(d.AppendHeaders(nil))}
+		rec := &kgo.Record{Topic: topic, Partition: p, Key: []byte("ep_1"), Value: []byte(id), Headers: webhook.HeadersAs[kgo.RecordHeader](d.AppendHeaders(nil))}
 		if err := r.client.ProduceSync(context.Background(), rec).FirstErr(); err != nil {
 			r.t.Fatal(err)
 		}

@@ -44,7 +44,6 @@ type Lease struct {
 
 	changes   atomic.Int64 // finished offsets so far
 	committed atomic.Int64 // of changes, those that a commit holds
-	commitAt  int64        // the watermark last committed; belongs to the committer
 }
 
 // Live reports whether records of this lease may still cause a POST or a

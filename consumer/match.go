@@ -2,7 +2,6 @@ package consumer
 
 import (
 	"context"
-	"log/slog"
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -67,7 +66,6 @@ type MatcherConfig struct {
 	Bodies        Bodies
 	Producer      Producer
 	Observer      MatchObserver
-	Log           *slog.Logger
 	// Deliveries and Fanout are the topics to produce to.
 	Deliveries, Fanout string
 	// TaskSize is the most endpoints that are matched in one go; an event with

@@ -257,23 +257,21 @@ func (s *Stage) wake() {
 
 func (s *Stage) pollLoop(ctx context.Context) error {
 	for {
-		if s.interruptible(ctx, func(ctx context.Context) { _ = s.cfg.Handler.Room(ctx) }) && ctx.Err() == nil {
-			// Woken while there is no room: someone needs this goroutine,
-			// perhaps to make room by restarting a partition. A poll whose
-			// context is over takes nothing, but keeps rebalances away.
-			over, cancel := context.WithCancel(ctx)
-			cancel()
-			s.client.PollRecords(over, 1)
-			s.restartFailed()
-			s.applyPauses()
-			s.client.AllowRebalance()
-			continue
-		}
+		woken := s.interruptible(ctx, func(ctx context.Context) { _ = s.cfg.Handler.Room(ctx) })
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the end of ctx is an orderly stop
 		}
 		var fetches kgo.Fetches
-		s.interruptible(ctx, func(ctx context.Context) { fetches = s.client.PollRecords(ctx, s.cfg.PollRecords) })
+		if woken {
+			// There may be no room: someone needs this goroutine, perhaps to
+			// make room by restarting a partition. A poll whose context is
+			// over takes nothing, but keeps rebalances away.
+			over, cancel := context.WithCancel(ctx)
+			cancel()
+			fetches = s.client.PollRecords(over, 1)
+		} else {
+			s.interruptible(ctx, func(ctx context.Context) { fetches = s.client.PollRecords(ctx, s.cfg.PollRecords) })
+		}
 		if ctx.Err() != nil {
 			s.client.AllowRebalance()
 			return nil //nolint:nilerr // the end of ctx is an orderly stop

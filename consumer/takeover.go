@@ -234,7 +234,7 @@ func (s *Stage) takeOverOne(ctx context.Context, p partition, start, end int64) 
 
 // newLease registers a lease; s.mu is held.
 func (s *Stage) newLease(p partition, base int64, finished watermark.Runs, readFrom int64) *Lease {
-	l := &Lease{Topic: p.topic, Partition: p.id, stage: s, from: base, commitAt: base,
+	l := &Lease{Topic: p.topic, Partition: p.id, stage: s, from: base,
 		tracker: watermark.NewTracker(base, finished)}
 	l.member, _ = s.client.GroupMetadata()
 	l.readFrom.Store(readFrom)

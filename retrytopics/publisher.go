@@ -100,7 +100,7 @@ func (p *Publisher) put(d *webhook.Delivery, base, now time.Time, done func(to s
 		Topic:     to.topic,
 		Key:       []byte(d.EndpointID),
 		Value:     d.Body,
-		Headers:   recordHeaders(d, 0),
+		Headers:   webhook.HeadersAs[kgo.RecordHeader](d.AppendHeaders(make([]webhook.Header, 0, 24))),
 		Timestamp: timestamp,
 	}
 	p.producer.Produce(context.Background(), r, func(_ *kgo.Record, err error) { done(to.name, err) })
@@ -110,21 +110,10 @@ func (p *Publisher) put(d *webhook.Delivery, base, now time.Time, done func(to s
 // HTTP status (0 where there was no answer) as headers beside the delivery's
 // own. done is called as in [Publisher.Put].
 func (p *Publisher) Dead(d *webhook.Delivery, reason webhook.Reason, status int, done func(error)) {
-	headers := append(recordHeaders(d, 2), kgo.RecordHeader{Key: webhook.HeaderReason, Value: []byte(reason)})
+	headers := append(webhook.HeadersAs[kgo.RecordHeader](d.AppendHeaders(make([]webhook.Header, 0, 24))), kgo.RecordHeader{Key: webhook.HeaderReason, Value: []byte(reason)})
 	if status != 0 {
 		headers = append(headers, kgo.RecordHeader{Key: webhook.HeaderStatus, Value: strconv.AppendInt(nil, int64(status), 10)})
 	}
 	r := &kgo.Record{Topic: p.dead, Key: []byte(d.EndpointID), Value: d.Body, Headers: headers}
 	p.producer.Produce(context.Background(), r, func(_ *kgo.Record, err error) { done(err) })
-}
-
-// recordHeaders returns the delivery's headers, with room for some more.
-func recordHeaders(d *webhook.Delivery, room int) []kgo.RecordHeader {
-	var scratch [24]webhook.Header
-	own := d.AppendHeaders(scratch[:0])
-	out := make([]kgo.RecordHeader, len(own), len(own)+room)
-	for i, h := range own {
-		out[i] = kgo.RecordHeader(h)
-	}
-	return out
 }

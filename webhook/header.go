@@ -16,6 +16,20 @@ type Header struct {
 	Value []byte
 }
 
+// HeadersAs returns headers as those of a Kafka client, whose header type has
+// the shape of [Header]; more of the client's own may be appended to the
+// result.
+func HeadersAs[H ~struct {
+	Key   string
+	Value []byte
+}](headers []Header) []H {
+	out := make([]H, len(headers), len(headers)+2)
+	for i, h := range headers {
+		out[i] = H(h)
+	}
+	return out
+}
+
 // RecordVersion is the value of header "v" of the records that this package
 // writes; another version is refused.
 const RecordVersion = "1"

@@ -3,13 +3,13 @@ package app
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"posthorn/consumer"
 	"posthorn/consumer/source"
 	"posthorn/internal/config"
+	"posthorn/internal/topics"
 	"posthorn/webhook"
 )
 
@@ -21,7 +21,7 @@ type sourceEvents struct {
 }
 
 func newSourceEvents(cfg *config.Config) (*sourceEvents, error) {
-	s := &sourceEvents{cfg: cfg, readers: make(map[string]*source.Reader), invalid: cfg.Prefix + ".invalid"}
+	s := &sourceEvents{cfg: cfg, readers: make(map[string]*source.Reader), invalid: topics.Name(cfg.Prefix, topics.RoleInvalid)}
 	for i := range cfg.Sources {
 		c := &cfg.Sources[i]
 		r, err := source.NewReader(source.Config{
@@ -100,13 +100,5 @@ func sourceRecord(r *kgo.Record) *source.Record {
 
 func invalidRecord(topic string, r *kgo.Record, why *consumer.Rejection) *kgo.Record {
 	key, value, headers := source.InvalidRecord(sourceRecord(r), &source.Invalid{Reason: source.Reason(why.Reason), Detail: why.Detail})
-	return &kgo.Record{Topic: topic, Key: key, Value: value, Headers: kafkaHeaders(headers)}
-}
-
-func kafkaHeaders(hs []webhook.Header) []kgo.RecordHeader {
-	out := make([]kgo.RecordHeader, 0, len(hs))
-	for _, h := range hs {
-		out = append(out, kgo.RecordHeader(h))
-	}
-	return slices.Clip(out)
+	return &kgo.Record{Topic: topic, Key: key, Value: value, Headers: webhook.HeadersAs[kgo.RecordHeader](headers)}
 }

@@ -201,7 +201,7 @@ func TestAPollThatFansOutToAMillionStaysWithinItsBytes(t *testing.T) {
 			subs = append(subs, consumer.Subscriber{EndpointID: fmt.Sprintf("ep_%04d", i), Contract: "standard"})
 		}
 		matcher := consumer.NewMatcher(consumer.MatcherConfig{Events: plainEvents{}, Subscriptions: subs, Bodies: oneBody(make([]byte, 2000)),
-			Producer: m, Observer: unobserved{}, Log: slog.New(slog.DiscardHandler), Deliveries: "deliveries", Fanout: "fanout",
+			Producer: m, Observer: unobserved{}, Deliveries: "deliveries", Fanout: "fanout",
 			TaskSize: 10_000, MaxRecord: 1 << 20, QueueBytes: 32 << 20, InFlightBytes: inFlight})
 		stage, err := consumer.NewStage(consumer.Config{Name: "match", Group: "g", Topics: []string{"orders"}, Client: source.ClientOpts(),
 			PollRecords: events, DrainWithin: time.Second, Handler: matcher, Observer: noObserver{}, Log: slog.New(slog.DiscardHandler)})

@@ -58,7 +58,7 @@ func TestTwoHundredThousandFinishedAboveOneThatHangsAreNotReadTwice(t *testing.T
 		now := time.Now()
 		for i := range n {
 			d := webhook.Delivery{ID: webhook.DeliveryID("test", fmt.Sprint(i), "ep_1"), EventID: "e", EndpointID: "ep_1", BegunAt: now, MatchedAt: now}
-			rs = append(rs, &kgo.Record{Topic: "posthorn.deliveries", Key: []byte("ep_1"), Headers: kafkaHeaders(d.AppendHeaders(nil))})
+			rs = append(rs, &kgo.Record{Topic: "posthorn.deliveries", Key: []byte("ep_1"), Headers: webhook.HeadersAs[kgo.RecordHeader](d.AppendHeaders(nil))})
 		}
 		w.produceAll(rs)
 		stage := func(h *leaveFirst) (kill func(), stop func()) {

@@ -114,7 +114,7 @@ func TestARecordOnOurOwnTopicsThatIsntOursIsMovedAside(t *testing.T) {
 		w.event("good", "order.created")
 		d := webhook.Delivery{ID: webhook.DeliveryID("t", "t", "ep_e"), EventID: "t", EndpointID: "ep_e", Contract: "standard",
 			BegunAt: time.Now(), MatchedAt: time.Now(), NotBefore: time.Now().Add(time.Minute), Body: []byte("due")}
-		w.produce(&kgo.Record{Topic: "posthorn.retry.1m", Key: []byte("ep_e"), Value: d.Body, Headers: kafkaHeaders(d.AppendHeaders(nil))})
+		w.produce(&kgo.Record{Topic: "posthorn.retry.1m", Key: []byte("ep_e"), Value: d.Body, Headers: webhook.HeadersAs[kgo.RecordHeader](d.AppendHeaders(nil))})
 		time.Sleep(2 * time.Minute)
 		if n := len(w.received("/e")); n != 2 {
 			t.Errorf("%d POSTs, want those of the event and of the retry behind the garbage", n)

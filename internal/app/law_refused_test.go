@@ -130,7 +130,7 @@ func TestWorkThatComesAfterAFailureTakesNoRoom(t *testing.T) {
 		w.produceAll(rs)
 		// As much as two rounds may leave behind.
 		h := &belated{Matcher: consumer.NewMatcher(consumer.MatcherConfig{Events: plainEvents{}, Subscriptions: brokenRegistry{}, Bodies: oneBody(nil),
-			Producer: w.client, Observer: unobserved{}, Log: w.log, Deliveries: "d", Fanout: "f", TaskSize: 1, MaxRecord: 1 << 20,
+			Producer: w.client, Observer: unobserved{}, Deliveries: "d", Fanout: "f", TaskSize: 1, MaxRecord: 1 << 20,
 			QueueBytes: 12 << 10, InFlightBytes: 1 << 20})}
 		s, err := consumer.NewStage(consumer.Config{Name: "match", Group: "g", Topics: []string{"orders"}, Client: w.broker.ClientOpts(),
 			DrainWithin: time.Second, Handler: h, Observer: noObserver{}, Log: w.log})

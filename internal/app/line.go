@@ -189,7 +189,7 @@ func (l *Line) buildStages(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("making the retry publisher: %w", err)
 	}
-	l.malformed = &malformedSink{producer: l.producer, invalid: l.cfg.Prefix + ".invalid", observe: l.metrics.Invalid}
+	l.malformed = &malformedSink{producer: l.producer, invalid: topics.Name(l.cfg.Prefix, topics.RoleInvalid), observe: l.metrics.Invalid}
 	if l.opts.Roles.Has(RoleMatch) {
 		if err := l.buildMatch(ctx); err != nil {
 			return err
@@ -214,13 +214,13 @@ func (l *Line) addStage(cfg consumer.Config) error {
 	cfg.Client = l.clients
 	cfg.AcceptLoss = l.opts.AcceptLoss
 	cfg.DrainWithin = l.drainWithin()
-	cfg.Observer = &stageObserver{all: l.metrics, stage: l.metrics.Stage(cfg.Name)}
+	metrics := l.metrics.Stage(cfg.Name)
+	cfg.Observer = &stageObserver{all: l.metrics, stage: metrics}
 	cfg.Log = l.log
 	s, err := consumer.NewStage(cfg)
 	if err != nil {
 		return fmt.Errorf("making stage %s: %w", cfg.Name, err)
 	}
-	metrics := l.metrics.Stage(cfg.Name)
 	l.metrics.OnGather(func() { metrics.UncommittedAge.Set(s.SinceAnswer().Seconds()) })
 	l.stages = append(l.stages, s)
 	l.ready("stage "+cfg.Name, s.Ready)
@@ -248,9 +248,9 @@ func (l *Line) buildMatch(ctx context.Context) error {
 	subs := &subscriptions{follower: l.follower, store: l.store}
 	matcher := func(events consumer.Events, inFlight int64) *consumer.Matcher {
 		return consumer.NewMatcher(consumer.MatcherConfig{
-			Events: events, Subscriptions: subs, Bodies: bodies{l.contracts}, Producer: l.producer, Log: l.log,
+			Events: events, Subscriptions: subs, Bodies: bodies{l.contracts}, Producer: l.producer,
 			Observer:   &matchObserver{metrics: l.metrics, spans: l.spans, source: l.sourceName},
-			Deliveries: l.cfg.Prefix + ".deliveries", Fanout: l.cfg.Prefix + ".fanout",
+			Deliveries: topics.Name(l.cfg.Prefix, topics.RoleDeliveries), Fanout: topics.Name(l.cfg.Prefix, topics.RoleFanout),
 			TaskSize: l.cfg.Fanout.TaskSize, MaxRecord: int(topics.MaxMessageBytes(l.cfg)),
 			QueueBytes: 32 << 20, InFlightBytes: inFlight,
 		})
@@ -272,8 +272,8 @@ func (l *Line) buildMatch(ctx context.Context) error {
 	}
 	// Fan-out tasks have a stage and a share of the producer of their own, so
 	// that a trickle of events never waits for a fan-out of 100,000.
-	return l.addStage(consumer.Config{Name: "fanout", Group: l.cfg.Prefix + ".fanout", Topics: []string{l.cfg.Prefix + ".fanout"},
-		Handler: matcher(&fanoutEvents{invalid: l.cfg.Prefix + ".invalid"}, 16<<20)})
+	return l.addStage(consumer.Config{Name: "fanout", Group: l.cfg.Prefix + ".fanout", Topics: []string{topics.Name(l.cfg.Prefix, topics.RoleFanout)},
+		Handler: matcher(&fanoutEvents{invalid: topics.Name(l.cfg.Prefix, topics.RoleInvalid)}, 16<<20)})
 }
 
 func (l *Line) buildDispatch(publisher *retrytopics.Publisher) error {
@@ -308,7 +308,7 @@ func (l *Line) buildDispatch(publisher *retrytopics.Publisher) error {
 	}
 	d, err := dispatcher.New(dispatcher.Config{
 		Directory: dir, Sender: client, Retries: publisher,
-		Recorder: analytics.NewRecorder(l.ledger, l.cfg.Prefix+".attempts"),
+		Recorder: analytics.NewRecorder(l.ledger, topics.Name(l.cfg.Prefix, topics.RoleAttempts)),
 		Spans:    attemptSpans{l.spans},
 		Observer: &dispatchObserver{metrics: l.metrics, remember: l.learn.breaker},
 		Log:      l.log,
@@ -329,7 +329,7 @@ func (l *Line) buildDispatch(publisher *retrytopics.Publisher) error {
 	})
 	l.metrics.OnGather(func() { l.sampleDispatcher(d) })
 	return l.addStage(consumer.Config{Name: "dispatch", Group: l.cfg.Prefix + ".dispatch",
-		Topics: []string{l.cfg.Prefix + ".deliveries"}, DedupWindow: l.cfg.Delivery.DedupWindow,
+		Topics: []string{topics.Name(l.cfg.Prefix, topics.RoleDeliveries)}, DedupWindow: l.cfg.Delivery.DedupWindow,
 		Handler: &deliveryHandler{Dispatcher: d, malformed: l.malformed}})
 }
 

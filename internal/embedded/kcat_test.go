@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -14,6 +15,9 @@ func kcat(t *testing.T, k *Kafka, stdin string, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath("kcat")
 	if err != nil {
+		if os.Getenv("POSTHORN_REQUIRE_KAFKA") == "1" {
+			t.Fatal("there is no kcat in PATH")
+		}
 		t.Skip("SKIPPED: there is no kcat in PATH (Debian: apt-get install kcat)")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
