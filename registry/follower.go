@@ -59,6 +59,10 @@ type FollowerConfig struct {
 	// it. So what it invalidates is gone before a version counts as reached.
 	// It must not wait for the follower.
 	OnChange func(kind, id string)
+	// Clock is told of the heartbeats that are read back, and OnSkew is called
+	// for each that says something, in the goroutine that reads. Both may be nil.
+	Clock  *Clock
+	OnSkew func(Skew)
 	// Count is called for every incident.
 	Count func(Incident)
 }

@@ -19,7 +19,7 @@ const (
 	KindEndpoint  = "endpoint"  // written by users
 	KindBreaker   = "breaker"   // learned: see [BreakerState]
 	KindHealth    = "health"    // learned
-	KindHeartbeat = "heartbeat" // written hourly, says nothing
+	KindHeartbeat = "heartbeat" // written by every process each minute: see [Clock]
 )
 
 // Key joins a kind and an ID into a record key.

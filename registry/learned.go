@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -19,6 +18,8 @@ type LearnedConfig struct {
 	Opts []kgo.Opt
 	// Logger is slog.Default() if it is nil.
 	Logger *slog.Logger
+	// Clock is told of heartbeats; one of its own if it is nil.
+	Clock *Clock
 	// Count is called for every incident.
 	Count func(Incident)
 }
@@ -56,6 +57,9 @@ func NewLearned(cfg LearnedConfig) (*Learned, error) {
 	cl, err := kgo.NewClient(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("creating client for learned registry records: %w", err)
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = NewClock(nil)
 	}
 	l := &Learned{cfg: cfg, log: cfg.Logger, cl: cl}
 	if l.log == nil {
@@ -126,18 +130,17 @@ func (l *Learned) Send(key string, value []byte) {
 	})
 }
 
-// Heartbeat writes a record that says nothing but the time. Kafka rolls a
-// segment only when something is appended and never compacts the active one:
-// without it, dropped secrets would stay on the disk of a quiet topic. To be
-// called every hour by each process or by one of them.
-func (l *Learned) Heartbeat(ctx context.Context, now time.Time) error {
-	value, err := json.Marshal(struct {
-		At time.Time `json:"at"`
-	}{now.UTC()})
+// Heartbeat writes a record that says nothing but the time, for two reasons.
+// Kafka rolls a segment only when something is appended and never compacts the
+// active one: without it, dropped secrets would stay on the disk of a quiet
+// topic. And reading it back tells how far our clock is from the broker's. To be
+// called every minute by each process.
+func (l *Learned) Heartbeat(ctx context.Context) error {
+	value, err := json.Marshal(l.cfg.Clock.send())
 	if err != nil {
 		return fmt.Errorf("encoding heartbeat: %w", err)
 	}
-	return l.produce(ctx, &kgo.Record{Topic: l.cfg.Topic, Key: []byte(Key(KindHeartbeat, "registry")), Value: value})
+	return l.produce(ctx, &kgo.Record{Topic: l.cfg.Topic, Key: []byte(heartbeatKey), Value: value})
 }
 
 // Close writes what is still buffered, until ctx ends, and closes the client.

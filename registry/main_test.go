@@ -43,8 +43,7 @@ func newClusterOn(t *testing.T, listen func(network, address string) (net.Listen
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	compacted := "compact"
-	if err := c.CreateTopic(topic, 1, map[string]string{"cleanup.policy": compacted}); err != nil {
+	if err := c.CreateTopic(topic, 1, map[string]string{"cleanup.policy": "compact"}); err != nil {
 		t.Fatal(err)
 	}
 	return &cluster{c, []kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...), kgo.Dialer(dial)}}
@@ -106,9 +105,13 @@ func (c *cluster) write(t *testing.T, f *Follower, change ...func(*WriterConfig)
 	return w
 }
 
-func (c *cluster) learn(t *testing.T) *Learned {
+func (c *cluster) learn(t *testing.T, change ...func(*LearnedConfig)) *Learned {
 	t.Helper()
-	l, err := NewLearned(LearnedConfig{Topic: topic, Opts: c.opts, Logger: quiet})
+	cfg := LearnedConfig{Topic: topic, Opts: c.opts, Logger: quiet}
+	for _, f := range change {
+		f(&cfg)
+	}
+	l, err := NewLearned(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -246,6 +246,11 @@ func (r *reader) take(record *kgo.Record) {
 		w.seen = true
 	}
 	f.mu.Unlock()
+	if f.cfg.Clock != nil && string(record.Key) == heartbeatKey {
+		if skew, ok := f.cfg.Clock.read(record); ok && f.cfg.OnSkew != nil {
+			f.cfg.OnSkew(skew)
+		}
+	}
 	if r.seen != nil && record.Value != nil {
 		r.seen[string(record.Key)] = struct{}{}
 	}

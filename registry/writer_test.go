@@ -340,7 +340,7 @@ func TestLearnedNeverTouchesAnEndpoint(t *testing.T) {
 		}
 		f := c.follow(t)
 		l.Send("health/ep_1", []byte(`{"failing_since":"2026-01-02T03:04:05Z"}`))
-		if err := l.Heartbeat(t.Context(), time.Now()); err != nil {
+		if err := l.Heartbeat(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if err := f.readToEnd(t.Context()); err != nil {

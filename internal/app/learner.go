@@ -70,13 +70,9 @@ func stateName(s breaker.State) string {
 	return "closed"
 }
 
-// heartbeatEvery is how often the registry is written to at least, so that a
-// quiet topic rolls its segment and dropped secrets leave the disk.
-const heartbeatEvery = time.Hour
-
 func (l *Line) buildLearned(context.Context) error {
 	learned, err := registry.NewLearned(registry.LearnedConfig{Topic: topics.Name(l.cfg.Prefix, topics.RoleRegistry),
-		Opts: l.clients, Logger: l.log, Count: l.incident})
+		Opts: l.clients, Logger: l.log, Clock: l.clock, Count: l.incident})
 	if err != nil {
 		return err
 	}
@@ -84,20 +80,7 @@ func (l *Line) buildLearned(context.Context) error {
 	l.learn = &learner{send: learned.Send, log: l.log, opened: make(map[string]time.Time),
 		exists: func(id string) bool { _, ok := l.store.Get(id); return ok }}
 	l.onChange = append(l.onChange, l.learn.changed)
-	l.goBackground(func(ctx context.Context) {
-		tick := time.NewTicker(heartbeatEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case now := <-tick.C:
-				if err := learned.Heartbeat(ctx, now); err != nil && ctx.Err() == nil {
-					l.log.Warn("writing the registry's heartbeat", "error", err)
-				}
-			}
-		}
-	})
+	l.goBackground(func(ctx context.Context) { l.beat(ctx, learned) })
 	return nil
 }
 

@@ -52,6 +52,8 @@ type Options struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Spans replaces the tracer that the environment configures.
 	Spans *telemetry.Spans
+	// Clock replaces the host's clock where it is compared with the broker's.
+	Clock func() time.Time
 	// NoAdmin opens no admin port; for tests in virtual time.
 	NoAdmin bool
 	// Started is called with the admin port's address once everything runs.
@@ -76,6 +78,8 @@ type Line struct {
 	store    *registry.Store
 	follower *registry.Follower
 	keyset   *registry.Keyset
+	clock    *registry.Clock
+	skewSaid bool // whether the log's last word is that the clocks differ
 
 	// background runs beside the stages and ends after them.
 	background     errgroup.Group

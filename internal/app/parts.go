@@ -41,6 +41,7 @@ func (l *Line) buildRegistry(context.Context) error {
 			l.log.Warn("the keyset isn't its owner's alone", "problem", exposed)
 		}
 	}
+	l.clock = registry.NewClock(l.opts.Clock)
 	var err error
 	l.follower, err = registry.NewFollower(registry.FollowerConfig{
 		Topic: topics.Name(l.cfg.Prefix, topics.RoleRegistry), Opts: l.clients, Logger: l.log,
@@ -49,6 +50,7 @@ func (l *Line) buildRegistry(context.Context) error {
 				f(kind, id)
 			}
 		},
+		Clock: l.clock, OnSkew: l.skewed,
 		Count: l.incident,
 	})
 	if err != nil {
@@ -113,6 +115,7 @@ func (l *Line) buildAdmin(ctx context.Context) error {
 		return err
 	}
 	l.admin = admin
+	admin.Warn("clock", l.clockWarning)
 	admin.Ready("start", func() error {
 		if !l.started.Load() {
 			return errors.New("still starting")

@@ -2,10 +2,13 @@ package embedded
 
 import (
 	"context"
+	"encoding/binary"
+	"hash/crc32"
 	"net"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // virtualPort is a name on the virtual network, not a port of this machine.
@@ -61,4 +64,39 @@ func (v *Virtual) Addrs() []string { return []string{"localhost:9092"} }
 // DialContext dials the broker on its network.
 func (v *Virtual) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	return v.network.DialContext(ctx, network, address)
+}
+
+// StampAppendTime has a cluster stamp the records of a topic with its own time,
+// as message.timestamp.type=LogAppendTime does on Kafka: kfake takes that
+// configuration and doesn't heed it. The topic has to exist. Only in virtual time:
+// kfake leaves the checksum as it was, which is right when its time is the
+// client's to the millisecond.
+func StampAppendTime(c *kfake.Cluster, topic string) {
+	id := c.TopicInfo(topic).TopicID
+	c.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		produce := req.(*kmsg.ProduceRequest)
+		for i := range produce.Topics {
+			t := &produce.Topics[i]
+			if t.Topic != topic && t.TopicID != id {
+				continue
+			}
+			for j := range t.Partitions {
+				stampAppendTime(t.Partitions[j].Records)
+			}
+		}
+		return nil, nil, false
+	})
+}
+
+// stampAppendTime sets the bit of a record batch by which kfake stamps it, and
+// the checksum anew. The offsets are those of Kafka's record batch, version 2.
+func stampAppendTime(batch []byte) {
+	const checksum, attributes, appendTime = 17, 21, 0x0008
+	if len(batch) < attributes+2 {
+		return
+	}
+	batch[attributes+1] |= appendTime
+	sum := crc32.Checksum(batch[attributes:], crc32.MakeTable(crc32.Castagnoli))
+	binary.BigEndian.PutUint32(batch[checksum:], sum)
 }

@@ -48,7 +48,8 @@ func (c AdminConfig) Validate() error {
 //
 //   - /healthz answers 200 as long as the process can answer at all;
 //   - /readyz answers 200 when every registered check passes, else 503; the
-//     body is {"ready": …, "failing": {"check": "why", …}} and lists all of them;
+//     body is {"ready": …, "failing": {"check": "why", …}, "warnings": {…}} and
+//     lists all of them; warnings leave the status as it is;
 //   - /metrics is the Prometheus exposition;
 //   - /debug/pprof/, by option;
 //   - and what [Admin.Mount] adds.
@@ -61,6 +62,7 @@ type Admin struct {
 	mu       sync.Mutex
 	listener net.Listener
 	checks   map[string]func() error
+	warnings map[string]func() string
 	mounts   []string
 }
 
@@ -75,7 +77,7 @@ func NewAdmin(cfg AdminConfig) (*Admin, error) {
 	errorLog := slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn)
 	a := &Admin{
 		mux:    http.NewServeMux(),
-		checks: make(map[string]func() error),
+		checks: make(map[string]func() error), warnings: make(map[string]func() string),
 		mounts: []string{"/healthz", "/readyz", "/metrics", "/debug/pprof/"},
 	}
 	a.server = &http.Server{
@@ -119,6 +121,15 @@ func (a *Admin) Ready(name string, check func() error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.checks[name] = check
+}
+
+// Warn registers a warning that /readyz shows beside the checks, under a name; a
+// later one of that name takes its place. An empty text is no warning. What holds
+// for the checks of [Admin.Ready] holds for it.
+func (a *Admin) Warn(name string, warning func() string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.warnings[name] = warning
 }
 
 // Mount serves a handler at a path ("/openapi.json") or, when it ends in a
@@ -199,13 +210,13 @@ func (a *Admin) Shutdown(ctx context.Context) error {
 }
 
 type readiness struct {
-	Ready   bool              `json:"ready"`
-	Failing map[string]string `json:"failing,omitempty"`
+	Ready    bool              `json:"ready"`
+	Failing  map[string]string `json:"failing,omitempty"`
+	Warnings map[string]string `json:"warnings,omitempty"`
 }
 
 func (a *Admin) readyz(w http.ResponseWriter, _ *http.Request) {
-	r := readiness{Failing: a.failing()}
-	r.Ready = len(r.Failing) == 0
+	r := a.judge()
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	if !r.Ready {
@@ -214,16 +225,22 @@ func (a *Admin) readyz(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(r) // the client is gone
 }
 
-// failing runs every check, without the lock.
-func (a *Admin) failing() map[string]string {
+// judge runs every check and warning, without the lock.
+func (a *Admin) judge() readiness {
 	a.mu.Lock()
-	checks := maps.Clone(a.checks)
+	checks, warnings := maps.Clone(a.checks), maps.Clone(a.warnings)
 	a.mu.Unlock()
-	failing := make(map[string]string)
+	r := readiness{Failing: make(map[string]string), Warnings: make(map[string]string)}
 	for name, check := range checks {
 		if err := check(); err != nil {
-			failing[name] = err.Error()
+			r.Failing[name] = err.Error()
 		}
 	}
-	return failing
+	for name, warning := range warnings {
+		if text := warning(); text != "" {
+			r.Warnings[name] = text
+		}
+	}
+	r.Ready = len(r.Failing) == 0
+	return r
 }

@@ -56,7 +56,7 @@ func get(t *testing.T, a *Admin, path string) (status int, body string) {
 	return resp.StatusCode, string(b)
 }
 
-func TestReadyzListsEveryFailingCheck(t *testing.T) {
+func TestReadyzListsEveryFailingCheckAndEveryWarning(t *testing.T) {
 	a := newAdmin(t, false)
 	serve(t, a)
 	if status, body := get(t, a, "/readyz"); status != 200 || strings.TrimSpace(body) != `{"ready":true}` {
@@ -64,13 +64,16 @@ func TestReadyzListsEveryFailingCheck(t *testing.T) {
 	}
 	a.Ready("registry", func() error { return errors.New("1,200 records behind") })
 	a.Ready("match", func() error { return nil })
-	a.Ready("clock", func() error { return errors.New("800ms ahead of the broker") })
+	a.Ready("stage", func() error { return errors.New("not in its group") })
+	a.Warn("clock", func() string { return "800ms ahead" })
+	a.Warn("disk", func() string { return "" })
 	status, body := get(t, a, "/readyz")
 	var got readiness
 	if err := json.Unmarshal([]byte(body), &got); err != nil {
 		t.Fatal(err)
 	}
-	want := readiness{Failing: map[string]string{"registry": "1,200 records behind", "clock": "800ms ahead of the broker"}}
+	want := readiness{Failing: map[string]string{"registry": "1,200 records behind", "stage": "not in its group"},
+		Warnings: map[string]string{"clock": "800ms ahead"}}
 	if status != 503 || !reflect.DeepEqual(got, want) {
 		t.Errorf("%d %s, want 503 and both failing checks", status, body)
 	}
@@ -78,9 +81,9 @@ func TestReadyzListsEveryFailingCheck(t *testing.T) {
 		t.Errorf("not ready is not unhealthy: %d %s", status, body)
 	}
 	a.Ready("registry", func() error { return nil })
-	a.Ready("clock", func() error { return nil })
-	if status, _ := get(t, a, "/readyz"); status != 200 {
-		t.Errorf("all checks pass: %d", status)
+	a.Ready("stage", func() error { return nil })
+	if status, body := get(t, a, "/readyz"); status != 200 || strings.TrimSpace(body) != `{"ready":true,"warnings":{"clock":"800ms ahead"}}` {
+		t.Errorf("all checks pass, one warning: %d %s", status, body)
 	}
 }
 

@@ -47,6 +47,10 @@ type Metrics struct {
 	// RegistryCurrent is 1 while the registry is known to be up to date.
 	RegistryPosition, RegistryCurrent prometheus.Gauge
 
+	// clockSkew and clockSkewBound have no series before the first measurement:
+	// 0 would be a claim.
+	clockSkew, clockSkewBound *prometheus.GaugeVec
+
 	attemptDuration prometheus.Histogram
 	deliveryLatency prometheus.Histogram
 
@@ -149,6 +153,8 @@ func NewMetrics() *Metrics {
 	m.Held = gauge("posthorn_held", "Deliveries held on timers until their not_before.")
 	m.RegistryPosition = gauge("posthorn_registry_position", "Offset of the registry topic that was applied last.")
 	m.RegistryCurrent = gauge("posthorn_registry_current", "1 while the registry is known to be up to date, else 0.")
+	m.clockSkew = gauges("posthorn_clock_skew_seconds", "How far this host's clock is ahead of that of the broker that leads the registry; absent until it is known.")
+	m.clockSkewBound = gauges("posthorn_clock_skew_bound_seconds", "How far posthorn_clock_skew_seconds may be from the truth, either way.")
 	m.attemptDuration = register(r, prometheus.NewHistogram(histogram("posthorn_attempt_duration_seconds",
 		"Duration of POSTs, from the dial to the status line or the failure.", attemptBuckets)))
 	m.deliveryLatency = register(r, prometheus.NewHistogram(histogram("posthorn_delivery_latency_seconds",
@@ -222,6 +228,13 @@ func (m *Metrics) Invalid(reason string) { m.invalid.get(reason).Inc() }
 
 // Incident counts something that went wrong with the registry.
 func (m *Metrics) Incident(kind string) { m.incidents.get(kind).Inc() }
+
+// ClockSkew sets how far the host's clock is ahead of the broker's, and how far
+// that may be from the truth.
+func (m *Metrics) ClockSkew(ahead, within time.Duration) {
+	m.clockSkew.WithLabelValues().Set(ahead.Seconds())
+	m.clockSkewBound.WithLabelValues().Set(within.Seconds())
+}
 
 // Lanes is the gauge of lanes in a state.
 func (m *Metrics) Lanes(state string) prometheus.Gauge { return m.lanes.get(state) }

@@ -20,6 +20,7 @@ func TestEveryMetricIsNamedAndLabelledAsPromised(t *testing.T) {
 	m.BreakerChanged("open")
 	m.Invalid("json")
 	m.Lanes("busy").Set(1)
+	m.ClockSkew(time.Second, time.Millisecond)
 	m.Stage("match").Committed(time.Millisecond)
 	m.Tier("1m").Moved("deliveries")
 	m.Tier("1m").Late(time.Millisecond)
@@ -46,6 +47,7 @@ func TestEveryMetricIsNamedAndLabelledAsPromised(t *testing.T) {
 		"retry_moved_total": "tier,to", "retry_late_seconds": "tier", "commit_duration_seconds": "stage", "commit_holes": "stage",
 		"commit_left_out_total": "stage", "uncommitted_age_seconds": "stage", "registry_position": "", "registry_current": "",
 		"invalid_total": "reason", "loss_total": "", "produce_errors_total": "", "assigned_partitions": "stage",
+		"clock_skew_seconds": "", "clock_skew_bound_seconds": "",
 	}
 	for name, labels := range want {
 		if l, ok := got[name]; !ok || l != labels {

@@ -38,6 +38,7 @@ const (
 	keyMinInsync   = "min.insync.replicas"
 	keyCompression = "compression.type"
 	keyLag         = "max.compaction.lag.ms"
+	keyTimestamps  = "message.timestamp.type"
 )
 
 // Topic is one topic of a plan.
@@ -110,6 +111,8 @@ func Plan(c *config.Config) []Topic {
 	delete(registry.Configs, keyBytes)
 	registry.Configs[keyCleanup] = "compact"
 	registry.Configs[keyLag] = millis(compactionLag)
+	// The broker's own time, by which processes compare their clocks with it.
+	registry.Configs[keyTimestamps] = "LogAppendTime"
 
 	fanout := named(RoleFanout, p.Fanout, r.Fanout)
 	deliveries := named(RoleDeliveries, p.Deliveries, r.Deliveries)
