@@ -21,8 +21,9 @@ const (
 	// of membership that the zombie guard asks for.
 	idleCommit = time.Second
 	// zombieAfter is how long a member may act on its last answered commit.
-	zombieAfter = 5 * time.Second
-	lateCommit  = time.Second
+	zombieAfter       = 5 * time.Second
+	heartbeatInterval = time.Second
+	lateCommit        = time.Second
 	// uncommittedLimit bounds the repeats of a crash while commits are late.
 	uncommittedLimit = 1000
 	// restartAtFirst and restartAtMost bound the wait before a failed partition is
@@ -43,6 +44,17 @@ const (
 	// a pause is short.
 	pauseAt, resumeAt = 0.9, 0.5
 )
+
+// MinSessionTimeout is the least session timeout. A member that was cut off or
+// suspended acts on its last commit for five seconds, counted from before it was
+// sent. Its last sign of life at the broker is that commit or a heartbeat of a
+// second before; so within six seconds it has stopped before its partitions are
+// given away. Kafka's own default bounds are 6 s and 30 min
+// (group.min.session.timeout.ms, group.max.session.timeout.ms).
+const MinSessionTimeout = zombieAfter + heartbeatInterval
+
+// defaultSessionTimeout is a Stage's without a setting.
+const defaultSessionTimeout = 10 * time.Second
 
 // Handler does a stage's work.
 type Handler interface {
@@ -92,6 +104,10 @@ type Config struct {
 	Exclude []string
 	// Client options: seed brokers, TLS, SASL, dialer.
 	Client []kgo.Opt
+	// SessionTimeout is how long the group waits for a sign of life before it
+	// gives a member's partitions to others; 0 means 10 s. It is 6 s at least:
+	// see [MinSessionTimeout].
+	SessionTimeout time.Duration
 	// DedupWindow switches the dropping of repeats on: records are known again
 	// for that window of the partition's timestamps and for 10,000 records.
 	DedupWindow time.Duration
@@ -127,6 +143,9 @@ func (c *Config) Validate() error {
 	need(c.Observer != nil, "Observer")
 	need(c.Log != nil, "Log")
 	need(c.DrainWithin > 0, "DrainWithin")
+	if c.SessionTimeout != 0 && c.SessionTimeout < MinSessionTimeout {
+		errs = append(errs, fmt.Errorf("stage %q: a session timeout of %v is shorter than %v: a member cut off would act on partitions that are another's", c.Name, c.SessionTimeout, MinSessionTimeout))
+	}
 	return errors.Join(errs...)
 }
 
@@ -181,6 +200,9 @@ func NewStage(cfg Config) (*Stage, error) {
 	if cfg.PollRecords == 0 {
 		cfg.PollRecords = 2000
 	}
+	if cfg.SessionTimeout == 0 {
+		cfg.SessionTimeout = defaultSessionTimeout
+	}
 	return &Stage{
 		cfg: cfg, log: cfg.Log, wakeCh: make(chan struct{}, 1), started: make(chan struct{}), committing: make(chan struct{}, 1),
 		restarts: make(map[partition]int),
@@ -207,8 +229,8 @@ func (s *Stage) options() []kgo.Opt {
 		// least, however large.
 		kgo.FetchMaxPartitionBytes(64<<10),
 		kgo.FetchMaxBytes(4<<20),
-		kgo.HeartbeatInterval(time.Second),
-		kgo.SessionTimeout(10*time.Second),
+		kgo.HeartbeatInterval(heartbeatInterval),
+		kgo.SessionTimeout(s.cfg.SessionTimeout),
 		kgo.RebalanceTimeout(20*time.Second),
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // what the log lost is told, never skipped over

@@ -58,7 +58,7 @@ func Dev(ctx context.Context, opts DevOptions) (err error) {
 
 	cfg := *opts.Config
 	opts.Config = &cfg
-	cfg.Kafka = config.Kafka{Brokers: broker.Addrs(), ClientID: cfg.Kafka.ClientID}
+	cfg.Kafka = config.Kafka{Brokers: broker.Addrs(), ClientID: cfg.Kafka.ClientID, SessionTimeout: cfg.Kafka.SessionTimeout}
 	cfg.Topics.ReplicationFactor, cfg.Topics.MinInsyncReplicas = 1, 1
 	cfg.HTTP.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(opts.AdminPort))
 	if len(cfg.Sources) == 0 {

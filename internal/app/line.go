@@ -218,6 +218,7 @@ func (l *Line) addStage(cfg consumer.Config) error {
 	cfg.Client = l.clients
 	cfg.AcceptLoss = l.opts.AcceptLoss
 	cfg.DrainWithin = l.drainWithin()
+	cfg.SessionTimeout = l.cfg.Kafka.SessionTimeout
 	metrics := l.metrics.Stage(cfg.Name)
 	cfg.Observer = &stageObserver{all: l.metrics, stage: metrics}
 	cfg.Log = l.log

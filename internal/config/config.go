@@ -46,9 +46,21 @@ type Kafka struct {
 	Brokers []string `yaml:"brokers"`
 	// ClientID names this process in the brokers' logs and quotas.
 	ClientID string `yaml:"client_id"`
-	TLS      TLS    `yaml:"tls"`
-	SASL     SASL   `yaml:"sasl"`
+	// SessionTimeout is how long the brokers wait for a sign of life before a
+	// process's partitions go to others: the time that a takeover takes after
+	// a crash. 6 s to 30 min, which is what brokers take by default.
+	SessionTimeout time.Duration `yaml:"session_timeout"`
+	TLS            TLS           `yaml:"tls"`
+	SASL           SASL          `yaml:"sasl"`
 }
+
+// Bounds of Kafka.SessionTimeout: those of the brokers by default
+// (group.min.session.timeout.ms, group.max.session.timeout.ms). The least is
+// also what the guard against zombies needs.
+const (
+	MinSessionTimeout = 6 * time.Second
+	MaxSessionTimeout = 30 * time.Minute
+)
 
 // TLS of the connections to the brokers.
 type TLS struct {
@@ -221,7 +233,7 @@ type Log struct {
 func Default() *Config {
 	const day = 24 * time.Hour
 	return &Config{
-		Kafka:      Kafka{Brokers: []string{"127.0.0.1:9092"}, ClientID: "posthorn"},
+		Kafka:      Kafka{Brokers: []string{"127.0.0.1:9092"}, ClientID: "posthorn", SessionTimeout: 10 * time.Second},
 		Prefix:     "posthorn",
 		Partitions: Partitions{Deliveries: 32, Fanout: 8, Attempts: 8, Dead: 8, Events: 4, Invalid: 4},
 		Topics: Topics{

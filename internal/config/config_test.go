@@ -341,3 +341,15 @@ func TestTheFileOfPrivateAuthoritiesHasToBeThere(t *testing.T) {
 		t.Errorf("%+v, %v", c, err)
 	}
 }
+
+func TestTheSessionTimeoutStaysWithinWhatBrokersTake(t *testing.T) {
+	for text, ok := range map[string]bool{"6s": true, "10s": true, "30m": true, "5999ms": false, "5s": false, "0s": false, "31m": false} {
+		_, err := Parse("p.yaml", []byte("kafka: {session_timeout: "+text+"}"), nil)
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", text, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), "p.yaml:1: kafka.session_timeout: want 6s to 30m") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

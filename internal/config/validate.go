@@ -93,6 +93,10 @@ func (j *judge) kafka() {
 	for i, b := range k.Brokers {
 		j.address(fmt.Sprintf("kafka.brokers[%d]", i), b)
 	}
+	if k.SessionTimeout < MinSessionTimeout || k.SessionTimeout > MaxSessionTimeout {
+		j.fail("kafka.session_timeout", "want %s to %s, which is what brokers take by default; got %s",
+			FormatDuration(MinSessionTimeout), FormatDuration(MaxSessionTimeout), FormatDuration(k.SessionTimeout))
+	}
 	if !k.TLS.Enabled && k.TLS != (TLS{}) {
 		j.fail("kafka.tls", "has settings and is not enabled; set kafka.tls.enabled: true or remove them")
 	}

@@ -15,12 +15,12 @@ import (
 // One request that hangs at the bottom of a partition keeps nothing above it
 // from being committed: after kill -9 it alone is POSTed again.
 func TestOfManyDeliveriesAboveAHangOnlyTheHangIsRepeated(t *testing.T) {
-	broker := kafkatest.Shared(t) // by itself: it has to be over before the hang times out
+	broker := kafkatest.Shared(t) // by itself: it needs the machine
 	const (
 		above = 200_000
 		wide  = 50 // endpoints per event
 		each  = above / wide
-		lead  = 12 // events ahead of what was delivered
+		lead  = 20 // events ahead of what was delivered
 	)
 	kind := func(endpoint int) string {
 		if endpoint == 0 {
@@ -28,7 +28,10 @@ func TestOfManyDeliveriesAboveAHangOnlyTheHangIsRepeated(t *testing.T) {
 		}
 		return "ok"
 	}
-	s := newStream(t, broker.Addrs(), setup{prefix: "bottom", partitions: 1, timeout: "120s"}, 1+wide, kind, func(e int) bool { return e == 0 })
+	// A request that hangs for longer than a time-out may be is one that is tried
+	// again in process: its record stays unfinished all the while.
+	s := newStream(t, broker.Addrs(), setup{prefix: "bottom", partitions: 1, timeout: "120s",
+		retry: "{schedule: [], immediate: {retries: 5, initial: 1ms, multiplier: 1, jitter: 0, total: 10m}}"}, 1+wide, kind, func(e int) bool { return e == 0 })
 	p := s.world.run()
 	s.begin(1, 1000, func(int) string { return "hang" })
 	s.allProduced()
@@ -40,7 +43,7 @@ func TestOfManyDeliveriesAboveAHangOnlyTheHangIsRepeated(t *testing.T) {
 	s.begin(each, 4000, func(int) string { return "ok" })
 	s.allProduced()
 	s.world.mayProduce = nil
-	s.ledger.waitFor(2*time.Minute, "all but the hang", func() bool { return len(s.ledger.delivered) == above })
+	s.ledger.waitFor(3*time.Minute, "all but the hang", func() bool { return len(s.ledger.delivered) == above })
 	t.Logf("%d deliveries above a hang in %v", above, time.Since(begun).Round(time.Millisecond))
 
 	// All of it is finished: within moments it is committed.
@@ -56,8 +59,9 @@ func TestOfManyDeliveriesAboveAHangOnlyTheHangIsRepeated(t *testing.T) {
 		t.Errorf("%d characters for one hole, want 100 or fewer", at.metadata)
 	}
 	p.kill()
+	hung := s.receiver.begun[sick].Load()
 	s.world.run()
-	s.arrives(sick, 2)
+	s.arrives(sick, hung+1)
 	// What comes after the rest of the partition was read: by then a repeat
 	// would have come too.
 	s.begin(1, 1000, func(int) string { return "ok" })
@@ -75,8 +79,10 @@ func TestOfManyDeliveriesAboveAHangOnlyTheHangIsRepeated(t *testing.T) {
 	t.Logf("settlements: %v", reasons)
 	again := s.receiver.begun[healthy].Load() - int64(len(attempts[healthy]))
 	t.Logf("%d POSTs, %d of them again; the hang was POSTed %d times", s.receiver.begun[healthy].Load(), again, s.receiver.begun[sick].Load())
-	if again != 0 || s.receiver.begun[sick].Load() != 2 || len(attempts[sick]) != 0 {
-		t.Errorf("%d POSTs were made again of what was finished, want none; the hang was POSTed %d times, want 2", again, s.receiver.begun[sick].Load())
+	// Of the hang there are two POSTs without a settlement: the one that the kill
+	// cut and the one that hangs now.
+	if hangs := s.receiver.begun[sick].Load() - int64(len(attempts[sick])); again != 0 || hangs != 2 {
+		t.Errorf("%d POSTs were made again of what was finished, want none; the hang has %d POSTs without a settlement, want 2", again, hangs)
 	}
 }
 

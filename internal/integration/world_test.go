@@ -35,6 +35,8 @@ type setup struct {
 	schedule   string // seconds, as in "2s, 4s"
 	maxAge     string
 	timeout    string // of the contract "quick"; 2s
+	session    string // of a member; the product's default
+	retry      string // of the contract "quick": its mapping
 	more       string // further lines of the configuration
 }
 
@@ -66,8 +68,8 @@ func newWorld(t testing.TB, brokers []string, s setup) *world {
 	contracts := filepath.Join(dir, "contracts")
 	w.write(filepath.Join(contracts, "quick.yaml"), "description: Standard Webhooks for the impatient\n"+
 		"body: {form: data}\nsignature: {scheme: standard}\nsecret: {format: standard, rotation_overlap: 24h}\n"+
-		"timeout: "+or(s.timeout, "2s")+"\nretry: {except: [410]}\n")
-	w.write(w.config, fmt.Sprintf(`kafka: {brokers: [%q]}
+		"timeout: "+or(s.timeout, "2s")+"\nretry: "+or(s.retry, "{except: [410]}")+"\n")
+	w.write(w.config, fmt.Sprintf(`kafka: {brokers: [%q], session_timeout: %s}
 prefix: %s
 partitions: {deliveries: %d, fanout: 2, attempts: 2, dead: 2, events: 1, invalid: 1}
 topics: {replication_factor: 1}
@@ -81,7 +83,7 @@ delivery:
   max_age: %s
   allow_cidr: [127.0.0.0/8]
 breaker: {open_for: 2s, window: 5m}
-%s`, strings.Join(brokers, `", "`), s.prefix, or(s.partitions, 4), w.topic, keys, contracts,
+%s`, strings.Join(brokers, `", "`), or(s.session, "10s"), s.prefix, or(s.partitions, 4), w.topic, keys, contracts,
 		or(s.schedule, "2s, 4s, 8s"), or(s.maxAge, "24h"), s.more))
 	w.connect(brokers)
 	w.create(w.topic, 4)
