@@ -23,20 +23,10 @@ import (
 	"posthorn/webhook"
 )
 
+// One event of a tenant with very many endpoints is matched, while another
+// tenant's events trickle in on the same partition.
 func TestAFanOutOfTwentyFiveThousandReachesEachEndpointOnceBesideATrickle(t *testing.T) {
-	fanOut(t, 25_000)
-}
-
-func TestAFanOutOfAHundredThousandReachesEachEndpointOnceBesideATrickle(t *testing.T) {
-	if testing.Short() || underRace {
-		t.Skip("a hundred thousand endpoints take long")
-	}
-	fanOut(t, 100_000)
-}
-
-// fanOut matches one event of a tenant with n endpoints while another tenant's
-// events trickle in on the same partition.
-func fanOut(t *testing.T, n int) {
+	const n = 25_000
 	small := func(c *config.Config) { c.Fanout.TaskSize = 1000 }
 	inVirtualTime(t, small, func(w *world) {
 		var rs []*kgo.Record

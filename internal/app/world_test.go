@@ -246,6 +246,12 @@ func (w *world) endpoint(name string, events ...string) *webhook.Endpoint {
 
 func (w *world) put(e *webhook.Endpoint) {
 	w.t.Helper()
+	w.produce(w.sealedRecord(e))
+}
+
+// sealedRecord is the registry's record of an endpoint, with a secret.
+func (w *world) sealedRecord(e *webhook.Endpoint) *kgo.Record {
+	w.t.Helper()
 	sealed, err := w.keyset.Seal(e, "sec_1", secretText)
 	if err != nil {
 		w.t.Fatal(err)
@@ -256,7 +262,7 @@ func (w *world) put(e *webhook.Endpoint) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.produce(&kgo.Record{Topic: "posthorn.registry", Key: []byte("endpoint/" + e.ID), Value: value})
+	return &kgo.Record{Topic: "posthorn.registry", Key: []byte("endpoint/" + e.ID), Value: value}
 }
 
 func (w *world) produce(r *kgo.Record) {
