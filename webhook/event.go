@@ -6,7 +6,7 @@ import "time"
 // mapping has found its attributes. It is immutable once read.
 type Event struct {
 	// ID identifies the event within Source. It is never empty: an event
-	// without one is named by its position, see [Position.String].
+	// without one is named by its record's position and Kafka timestamp.
 	ID string
 	// Source is the context in which the event happened (CloudEvents 1.0
 	// "source"); with ID it identifies the event.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -112,7 +113,7 @@ func (r *Reader) finish(ev *webhook.Event, rec *Record) (*webhook.Event, *Invali
 		ev.Timestamp = maxTime
 	}
 	if ev.ID == "" {
-		ev.ID = rec.Position.String()
+		ev.ID = recordID(ev)
 	}
 	if ev.Source == "" {
 		ev.Source = rec.Position.Topic
@@ -125,6 +126,14 @@ func (r *Reader) finish(ev *webhook.Event, rec *Record) (*webhook.Event, *Invali
 		setTrace(ev, lastHeader(rec, "traceparent"), lastHeader(rec, "tracestate"))
 	}
 	return ev, nil
+}
+
+// recordID names an event by its record: "topic/partition/offset@timestamp",
+// in Unix milliseconds. The timestamp is what tells the records of a topic that
+// was made anew from those that had their offsets before; it is as it was
+// however often the record is read.
+func recordID(ev *webhook.Event) string {
+	return ev.Position.String() + "@" + strconv.FormatInt(ev.Timestamp.UnixMilli(), 10)
 }
 
 // wanted says where the attribute was looked for.

@@ -118,14 +118,14 @@ func TestWhatIsMissingFallsBackToTheRecord(t *testing.T) {
 			Type: Field{Constant: "t"}, Tenant: Field{Constant: "a"}, ID: Field{Pointer: "/id"}, Source: Field{Header: "src"}, Time: Field{Pointer: "/at"},
 		}}, record(`{"id":null}`)),
 	} {
-		if ev.ID != "orders/3/42" || ev.Source != "orders" || !ev.Time.Equal(kafkaTime) || ev.Traceparent != "" {
+		if ev.ID != "orders/3/42@1700000000123" || ev.Source != "orders" || !ev.Time.Equal(kafkaTime) || ev.Traceparent != "" {
 			t.Errorf("%s: %+v", name, ev)
 		}
 	}
 	ev := mustRead(t, Config{Format: FormatJSON, Mapping: Mapping{
 		Type: Field{Constant: "t"}, Tenant: Field{Constant: "a"}, Source: Field{Constant: "/billing"},
 	}}, record(`1`))
-	if ev.ID != "orders/3/42" || ev.Source != "/billing" {
+	if ev.ID != "orders/3/42@1700000000123" || ev.Source != "/billing" {
 		t.Errorf("constant source: %+v", ev)
 	}
 }
