@@ -14,7 +14,7 @@ type action struct {
 	job    *job
 	do     todo
 	reason webhook.Reason
-	at     time.Time // of a deferral: not before
+	at     time.Time // of a deferral: not before, nor sooner than what leaves its owner may be back
 }
 
 type todo int
@@ -132,7 +132,7 @@ func (d *Dispatcher) admit(now time.Time, j *job, acts *[]action) {
 	}
 	if j.d.NotBefore.After(now) {
 		if !d.mayHold(j) {
-			d.act(acts, action{job: j, do: doDefer, reason: webhook.ReasonHoldsFull, at: later(j.d.NotBefore, now.Add(spillAfter))})
+			d.act(acts, action{job: j, do: doDefer, reason: webhook.ReasonHoldsFull, at: j.d.NotBefore})
 			return
 		}
 		d.hold(j, j.d.NotBefore)
@@ -159,7 +159,7 @@ func (d *Dispatcher) admit(now time.Time, j *job, acts *[]action) {
 		d.start(now, []*job{j}, acts)
 	case lanes.Queued:
 	case lanes.Spill:
-		d.act(acts, action{job: j, do: doDefer, reason: webhook.ReasonLaneFull, at: now.Add(max(dec.After, spillAfter))})
+		d.act(acts, action{job: j, do: doDefer, reason: webhook.ReasonLaneFull, at: now.Add(dec.After)})
 	case lanes.Park:
 		d.act(acts, action{job: j, do: doDefer, reason: webhook.ReasonLaneStalled, at: now.Add(d.parkFor(j.d))})
 	}
@@ -279,7 +279,7 @@ func (d *Dispatcher) Crowded(l Lease, full float64) {
 			for _, j := range d.lanes.RemoveFrom(c.Key, mine, nil) {
 				wait := d.parkFor(j.d)
 				if lane, ok := d.lanes.Lane(c.Key); ok && !lane.Hanging {
-					wait = max(d.lanes.Turn(now, c.Key), spillAfter)
+					wait = d.lanes.Turn(now, c.Key)
 				}
 				d.act(&acts, action{job: j, do: doDefer, reason: webhook.ReasonCrowded, at: now.Add(wait)})
 			}

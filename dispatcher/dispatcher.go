@@ -120,6 +120,10 @@ type Config struct {
 	Parks []time.Duration
 	// MaxAge is how old a run may get, from its match to an attempt.
 	MaxAge time.Duration
+	// SmallestTier is the shortest wait that takes a delivery off the topic of
+	// deliveries. Whatever is put back unsent waits that long, and 5 s, at
+	// least: it would come straight back to the owner that has no room for it.
+	SmallestTier time.Duration
 	// LongestTimeout is that of any contract: breakers have to look back
 	// further.
 	LongestTimeout time.Duration
@@ -136,7 +140,7 @@ func (c *Config) Validate() error {
 	}{
 		{c.Directory != nil, "Directory"}, {c.Sender != nil, "Sender"}, {c.Retries != nil, "Retries"},
 		{c.Recorder != nil, "Recorder"}, {c.Spans != nil, "Spans"}, {c.Observer != nil, "Observer"}, {c.Log != nil, "Log"},
-		{len(c.Parks) > 0, "Parks"}, {c.MaxAge > 0, "MaxAge"}, {c.ByteBudget > 0, "ByteBudget"},
+		{len(c.Parks) > 0, "Parks"}, {c.MaxAge > 0, "MaxAge"}, {c.SmallestTier > 0, "SmallestTier"}, {c.ByteBudget > 0, "ByteBudget"},
 	} {
 		if !need.ok {
 			errs = append(errs, fmt.Errorf("dispatcher: %s is required", need.what))
@@ -175,14 +179,16 @@ const (
 	// longWait is what an immediate retry may wait in the process: the
 	// receiver may have asked for more.
 	longWait = 15 * time.Second
-	// spillAfter is the least wait of what is put back to be taken up again.
-	spillAfter = 5 * time.Second
+	// leastAway is the least wait of what is put back, where tiers are shorter:
+	// each turn of a delivery costs three records.
+	leastAway = 5 * time.Second
 )
 
 // Dispatcher delivers the records of any number of leases. It is safe for
 // concurrent use.
 type Dispatcher struct {
 	cfg      Config
+	away     time.Duration // the least wait of what leaves its owner
 	breakers *breaker.Set
 
 	mu       sync.Mutex
@@ -235,6 +241,8 @@ func New(cfg Config) (*Dispatcher, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	away := max(leastAway, cfg.SmallestTier)
+	cfg.Lanes.MinTurn = max(cfg.Lanes.MinTurn, away)
 	set, err := lanes.New[*job](cfg.Lanes)
 	if err != nil {
 		return nil, fmt.Errorf("making lanes: %w", err)
@@ -243,7 +251,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making breakers: %w", err)
 	}
-	d := &Dispatcher{cfg: cfg, breakers: breakers, lanes: set,
+	d := &Dispatcher{cfg: cfg, away: away, breakers: breakers, lanes: set,
 		waiters: make(map[string]int), heldBy: make(map[string]int64), leases: make(map[Lease]*leaseState),
 		blocked: make(map[*leaseState]struct{}), wake: make(chan struct{}, 1),
 		wakeAt: time.Now().AddDate(1, 0, 0)} // until Run has looked, everything is worth a nudge

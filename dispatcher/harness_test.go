@@ -84,7 +84,7 @@ func dispatching(t *testing.T, change func(*Config), f func(*bench)) {
 			Spans: noSpans{}, Observer: (*benchObserver)(b), Log: slog.New(slog.DiscardHandler),
 			Schedule: []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute},
 			Parks:    []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute},
-			MaxAge:   24 * time.Hour, LongestTimeout: 15 * time.Second, ByteBudget: 64 << 20,
+			MaxAge:   24 * time.Hour, SmallestTier: 5 * time.Second, LongestTimeout: 15 * time.Second, ByteBudget: 64 << 20,
 		}
 		if change != nil {
 			change(&cfg)

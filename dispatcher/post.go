@@ -38,7 +38,7 @@ func (d *Dispatcher) post(j *job) {
 	if j.firstStart.IsZero() {
 		j.firstStart = start
 	}
-	v := decide(j.d, o, contract, d.cfg.Schedule, j.firstStart, now)
+	v := decide(j.d, o, contract, d.cfg.Schedule, d.away, j.firstStart, now)
 
 	s.Duration, s.Phases, s.Status, s.Response = res.Duration, res.Phases, res.Status, res.Response
 	s.Outcome, s.Reason, s.Detail = v.outcome, o.Reason, o.Detail

@@ -35,12 +35,16 @@ func (d *Dispatcher) carryOut(acts []action) {
 	}
 }
 
-// deferJob puts a delivery back unsent.
+// deferJob puts a delivery back unsent. It leaves its owner for a tier whatever
+// its wait, counted from now: putting back the others before it may have taken
+// a while.
 func (d *Dispatcher) deferJob(j *job, at time.Time, reason webhook.Reason) {
+	now := time.Now()
+	at = later(at, now.Add(d.away))
 	s := webhook.SettlementOf(j.d, j.record, webhook.KindPark, reason)
 	s.NextAt = at
 	again := j.d.Deferred(at)
-	d.settle(j, s, func(done func(error)) { d.cfg.Retries.Put(again, time.Now(), done) })
+	d.settle(j, s, func(done func(error)) { d.cfg.Retries.Put(again, now, done) })
 }
 
 func (d *Dispatcher) die(j *job, s *webhook.Settlement, reason webhook.Reason) {

@@ -69,18 +69,16 @@ type verdict struct {
 	reason  webhook.Reason // why it is dead
 }
 
-// handBackAfter is the wait of what a handover or shutdown cut short.
-const handBackAfter = 5 * time.Second
-
 // decide is the one place that chooses between retry, dead letter and stop.
 // The delivery's N and Step are those before the attempt, which ended now;
-// firstStart is when the first of a chain of immediate attempts began.
-func decide(d *webhook.Delivery, o send.Outcome, c *Contract, line []time.Duration, firstStart, now time.Time) verdict {
+// firstStart is when the first of a chain of immediate attempts began, and away
+// the wait of what a handover or shutdown cut short: it leaves its owner.
+func decide(d *webhook.Delivery, o send.Outcome, c *Contract, line []time.Duration, away time.Duration, firstStart, now time.Time) verdict {
 	switch o.Verdict {
 	case send.Delivered:
 		return verdict{next: nextNone, outcome: webhook.OutcomeDelivered}
 	case send.Cut:
-		return verdict{next: nextAgain, at: now.Add(handBackAfter), outcome: webhook.OutcomeCut}
+		return verdict{next: nextAgain, at: now.Add(away), outcome: webhook.OutcomeCut}
 	case send.Permanent:
 		return verdict{next: nextDead, outcome: webhook.OutcomeDead, reason: o.Reason}
 	}

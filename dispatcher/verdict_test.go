@@ -36,9 +36,9 @@ func TestWhatFollowsAnAttemptInEveryShapeOfContract(t *testing.T) {
 		{"permanent, with its own reason", standard, 0, send.Outcome{Verdict: send.Permanent, Reason: webhook.ReasonGone},
 			verdict{next: nextDead, outcome: webhook.OutcomeDead, reason: webhook.ReasonGone}},
 		{"what we cut comes again", standard, 2, send.Outcome{Verdict: send.Cut, Reason: webhook.ReasonCut},
-			verdict{next: nextAgain, at: at(handBackAfter), outcome: webhook.OutcomeCut}},
+			verdict{next: nextAgain, at: at(7 * time.Second), outcome: webhook.OutcomeCut}},
 	} {
-		if got := decide(&webhook.Delivery{Step: c.step}, c.outcome, c.contract, line, now, now); got != c.want {
+		if got := decide(&webhook.Delivery{Step: c.step}, c.outcome, c.contract, line, 7*time.Second, now, now); got != c.want {
 			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
 		}
 	}
@@ -81,7 +81,7 @@ func TestNoImmediateRetryBeginsAfterTheWholeIsOver(t *testing.T) {
 			o.RetryAt = now.Add(k.asked)
 		}
 		for range 50 {
-			v := decide(&webhook.Delivery{}, o, c, nil, now.Add(-k.first), now)
+			v := decide(&webhook.Delivery{}, o, c, nil, 7*time.Second, now.Add(-k.first), now)
 			if v.next != k.want {
 				t.Fatalf("%s: %+v, want %v", k.name, v, k.want)
 			}
@@ -93,7 +93,7 @@ func TestNoImmediateRetryBeginsAfterTheWholeIsOver(t *testing.T) {
 			}
 		}
 	}
-	if v := decide(&webhook.Delivery{Step: 3}, retry, c, []time.Duration{time.Minute}, now, now); v.next != nextDead {
+	if v := decide(&webhook.Delivery{Step: 3}, retry, c, []time.Duration{time.Minute}, 7*time.Second, now, now); v.next != nextDead {
 		t.Errorf("after three retries: %+v, want dead even where the line has a schedule", v)
 	}
 }

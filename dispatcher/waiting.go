@@ -45,7 +45,7 @@ func (d *Dispatcher) slowLane(now time.Time, j *job) (wait time.Duration, slow b
 	if p := pace(lane); !ok || lane.Hanging || p == 0 || float64(lane.Queued) <= p*slowQueue.Seconds() {
 		return 0, false
 	}
-	return max(d.lanes.Turn(now, j.d.EndpointID), spillAfter), true
+	return d.lanes.Turn(now, j.d.EndpointID), true
 }
 
 // pace is how many POSTs a second a lane makes, 0 if nothing is known.

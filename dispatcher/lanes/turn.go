@@ -54,8 +54,10 @@ const (
 func (l *lane[T]) perSecond() (pace float64, known bool) {
 	p := &l.pace
 	// A lane still doubling its width gets faster from second to second: what
-	// it did is no promise, unless it has been at it for seconds.
-	settled := p.windows >= 2 && !l.width.doubling || p.windows >= 8
+	// it did is no promise, unless it has been at it for seconds, or is as wide
+	// as the endpoint allows.
+	widest := l.capped > 0 && int(l.width.width) >= l.capped
+	settled := p.windows >= 2 && (widest || !l.width.doubling) || p.windows >= 8
 	switch {
 	case l.rate > 0 && settled:
 		return min(l.rate, p.perSec*eager), true
@@ -63,6 +65,8 @@ func (l *lane[T]) perSecond() (pace float64, known bool) {
 		return l.rate, true
 	case settled:
 		return p.perSec * eager, true
+	case widest && l.latency > 0:
+		return float64(l.capped) / l.latency.Seconds() * eager, true
 	}
 	return max(guess, 4*p.perSec), false
 }

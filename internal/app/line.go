@@ -321,7 +321,7 @@ func (l *Line) buildDispatch(publisher *retrytopics.Publisher) error {
 		Breaker: breaker.Config{Window: l.cfg.Breaker.Window, MinRequests: l.cfg.Breaker.MinRequests,
 			FailureRatio: l.cfg.Breaker.FailureRatio, OpenFor: l.cfg.Breaker.OpenFor},
 		Schedule: l.cfg.Delivery.Schedule, Parks: parks, LongestTimeout: l.longestTimeout(),
-		MaxAge: l.cfg.Delivery.MaxAge, ByteBudget: int64(l.cfg.Delivery.ByteBudget),
+		MaxAge: l.cfg.Delivery.MaxAge, SmallestTier: l.cfg.Delivery.Tiers[0], ByteBudget: int64(l.cfg.Delivery.ByteBudget),
 	})
 	if err != nil {
 		return fmt.Errorf("making the dispatcher: %w", err)

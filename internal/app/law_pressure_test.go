@@ -1,0 +1,92 @@
+package app
+
+import (
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"posthorn/internal/config"
+	"posthorn/webhook"
+)
+
+// countProduced counts the records that are produced from now on, and calls
+// enough once when there are more than that many.
+func (w *world) countProduced(most int64, enough func()) *atomic.Int64 {
+	n := new(atomic.Int64)
+	w.broker.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		w.broker.KeepControl()
+		for _, topic := range request.(*kmsg.ProduceRequest).Topics {
+			for _, partition := range topic.Partitions {
+				var batch kmsg.RecordBatch
+				if batch.ReadFrom(partition.Records) != nil {
+					continue
+				}
+				added := int64(batch.NumRecords)
+				if now := n.Add(added); now > most && now-added <= most {
+					go enough()
+				}
+			}
+		}
+		return nil, nil, false
+	})
+	return n
+}
+
+// A flood at an endpoint that takes one POST a second: what is put back leaves
+// its owner for its turn, also where no tier is as short as a spill's least
+// wait, and comes back about once for nothing while the pace isn't known.
+func TestWhatIsPutBackDoesNotCircleWhateverTheTiers(t *testing.T) {
+	const events = 8000
+	for _, tiers := range [][]time.Duration{
+		{time.Second, 10 * time.Second, time.Minute},
+		{5 * time.Second, time.Minute, 5 * time.Minute},
+		{time.Minute, 5 * time.Minute},
+	} {
+		t.Run(fmt.Sprint(tiers), func(t *testing.T) {
+			inVirtualTime(t, func(c *config.Config) {
+				onePartition(c)
+				c.Delivery.Tiers = tiers
+				c.Delivery.ByteBudget = 8 * config.MiB
+				if err := c.Validate(); err != nil {
+					t.Fatal(err)
+				}
+			}, func(w *world) {
+				w.receiver(8080, func(_ *hit, _ http.ResponseWriter, r *http.Request) { pause(r, time.Second) })
+				w.put(&webhook.Endpoint{ID: webhook.EndpointPrefix + "a", Tenant: "acme", URL: "http://hooks.example.com:8080/a", Contract: "standard",
+					MaxInFlight: 1, CreatedAt: time.Now(), UpdatedAt: time.Now(), Version: 1})
+				var rs []*kgo.Record
+				for i := range events {
+					rs = append(rs, orderOf(fmt.Sprint("e", i), "order.created"))
+				}
+				w.produceAll(rs)
+				started := make(chan struct{})
+				var p *process
+				produced := w.countProduced(10*events, func() { <-started; p.kill() })
+				p = w.process()
+				close(started)
+				time.Sleep(2 * time.Minute)
+				posts := len(w.received("/a"))
+				w.t.Logf("in two minutes: %d records produced, %d POSTs", produced.Load(), posts)
+				if n := produced.Load(); n > 10*events {
+					w.t.Fatalf("%d records produced for %d deliveries: they circle", n, events)
+				}
+				if posts < 60 {
+					w.t.Errorf("%d POSTs in two minutes at one a second: the endpoint idles", posts)
+				}
+				p.terminate()
+				deferrals := 0
+				for _, s := range w.settlements() {
+					deferrals = max(deferrals, s.Deferrals)
+				}
+				if deferrals > 6 {
+					w.t.Errorf("one was put back %d times in two minutes", deferrals)
+				}
+			})
+		})
+	}
+}
