@@ -17,8 +17,6 @@ type Observer interface {
 	Inserted(rows map[string]int, took time.Duration)
 	// Failed tells of inserts that did not come through, or can't be known to.
 	Failed()
-	// Invalid tells of a record that is no row of the ledger.
-	Invalid()
 	// Buffered tells what is read and not inserted.
 	Buffered(rows int, bytes int64)
 	// Reached tells the time up to which the least partition of this sink is

@@ -368,7 +368,6 @@ func (s *Sink) putAside(ctx context.Context, items []*item) error {
 	}
 	acks := make(chan error, len(waiting))
 	for _, p := range waiting {
-		s.cfg.Observer.Invalid()
 		s.cfg.Invalid(p.record, p.err, func(err error) { acks <- err })
 	}
 	var failed error
