@@ -19,12 +19,21 @@ import (
 )
 
 // LedgerSchema is the ledger's schema as a configuration has it.
-func LedgerSchema(c config.ClickHouse) schema.Options {
-	return schema.Options{
-		Database: c.Database, Cluster: c.Cluster,
+func LedgerSchema(c config.ClickHouse) (schema.Options, error) {
+	o := schema.Options{
+		Database: c.Database, Cluster: c.Cluster, Replicated: c.Cluster != "",
 		DeliveriesTTL: c.TTL.Deliveries, AttemptsTTL: c.TTL.Attempts, BodiesTTL: c.TTL.Bodies,
 		Grace: c.Grace,
 	}
+	// The dictionary of payloads signs in to its own server.
+	password, err := c.ReadPassword()
+	if err != nil {
+		return o, err
+	}
+	if password != "" {
+		o.User, o.Password = c.Username, password.Reveal()
+	}
+	return o, nil
 }
 
 // buildAnalytics makes the sink of the ledger, if there is a ClickHouse. That
