@@ -143,7 +143,7 @@ func (d dialect) render(name, text string) (string, error) {
 		"everywhere":      d.everywhere,
 		"endEverywhere":   d.endEverywhere,
 		"always":          func() reach { return reach{d.Options, ""} },
-		"daysAround":      func() reach { return reach{d.Options, daysAround} },
+		"around":          func() reach { return reach{d.Options, around} },
 		"signIn":          d.signIn,
 		"seconds":         func(t time.Duration) int64 { return int64(t / time.Second) },
 	}).Parse(text)
@@ -163,8 +163,10 @@ type reach struct {
 	Where string
 }
 
-const daysAround = `
-        WHERE begun_at >= {since:DateTime64(3, 'UTC')} - INTERVAL 1 DAY AND begun_at < {until:DateTime64(3, 'UTC')} + INTERVAL 1 DAY`
+// around is an hour more on both sides: where an event lies on its log twice, the
+// other half of a delivery may be there.
+const around = `
+        WHERE begun_at >= {since:DateTime64(3, 'UTC')} - INTERVAL 1 HOUR AND begun_at < {until:DateTime64(3, 'UTC')} + INTERVAL 1 HOUR`
 
 // table is the name that people ask.
 func (d dialect) table(name string) string { return "`" + d.Database + "`.`" + name + "`" }

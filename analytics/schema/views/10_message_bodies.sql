@@ -4,7 +4,7 @@
 CREATE OR REPLACE DICTIONARY {{name "message_bodies"}}{{onCluster}}
 (
     body_id String,
-    body    String
+    body    Nullable(String)
 )
 PRIMARY KEY body_id
 SOURCE(CLICKHOUSE({{signIn}}DB {{literal .Database}} TABLE 'messages'))

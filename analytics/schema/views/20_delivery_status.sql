@@ -18,7 +18,7 @@
     if(last_verdict = 0 AND last_next_at > 0, last_next_at, NULL) AS next_at,
     last_reason AS reason,
     body_id,
-    dictGetOrDefault({{dictionary "message_bodies"}}, 'body', tuple(body_id), NULL) AS payload
+    dictGet({{dictionary "message_bodies"}}, 'body', tuple(body_id)) AS payload
 FROM
 (
     SELECT
@@ -58,11 +58,11 @@ CREATE OR REPLACE VIEW {{stored "delivery_status"}}{{onCluster}} AS
 {{template "delivery_status" always}};
 {{distributedView "delivery_status"}}
 
--- The same for deliveries begun in [since, until): it reads only those days and
--- the one before and after, where the other half of a delivery may lie whose
--- event was sent twice around midnight.
+-- The same for deliveries begun in [since, until), from the days of that time alone.
+-- An event that its producer sends again, under the same ID, more than an hour
+-- later is a delivery of either time here.
 CREATE OR REPLACE VIEW {{name "delivery_status_between"}}{{onCluster}} AS
 SELECT * FROM {{everywhere}}
-{{template "delivery_status" daysAround}}
+{{template "delivery_status" around}}
 {{endEverywhere}}
 WHERE begun_at >= {since:DateTime64(3, 'UTC')} AND begun_at < {until:DateTime64(3, 'UTC')};

@@ -79,6 +79,6 @@ CREATE OR REPLACE VIEW {{stored "reckoning"}}{{onCluster}} AS
 
 CREATE OR REPLACE VIEW {{name "reckoning_between"}}{{onCluster}} AS
 SELECT * FROM {{everywhere}}
-{{template "reckoning" daysAround}}
+{{template "reckoning" around}}
 {{endEverywhere}}
 WHERE begun_at >= {since:DateTime64(3, 'UTC')} AND begun_at < {until:DateTime64(3, 'UTC')};
