@@ -15,7 +15,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	ClickHouseChild()
+	goleak.VerifyTestMain(m)
+}
 
 func start(t *testing.T, opts KafkaOptions) *Kafka {
 	t.Helper()
