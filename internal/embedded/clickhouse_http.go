@@ -290,8 +290,16 @@ func (q *clickHouseQuery) query(conn *chdbConn, s statement, sql string) error {
 		q.format = s.format
 	}
 	if readOnly && concatenates(q.format) && !q.wait && startsRows(sql) {
-		return q.stream(conn, sql)
+		if err := q.stream(conn, sql); err != nil || q.out != nil || !strings.EqualFold(q.format, "Native") {
+			return err
+		}
+		return q.noRows(conn, s.unformatted(sql))
 	}
+	return q.whole(conn, sql)
+}
+
+// whole writes the result when all of it is there, from the library's own memory.
+func (q *clickHouseQuery) whole(conn *chdbConn, sql string) error {
 	r, err := conn.query(sql, q.format, q.params)
 	if err != nil {
 		return err
@@ -299,6 +307,26 @@ func (q *clickHouseQuery) query(conn *chdbConn, s statement, sql string) error {
 	defer r.destroy()
 	q.sum = r.summary()
 	return q.write(r.data())
+}
+
+// noRows writes the names and types of the columns: a server sends a block without
+// rows, from which clients know them, and the library sends nothing.
+func (q *clickHouseQuery) noRows(conn *chdbConn, sql string) error {
+	r, err := conn.query("DESCRIBE TABLE (\n"+sql+"\n)", "Native", q.params)
+	if err != nil {
+		return nil //nolint:nilerr // no rows is the answer all the same
+	}
+	defer r.destroy()
+	if err := encodeColumns(r.data(), q.revision, &q.native); err != nil {
+		return err
+	}
+	if err := q.header(); err != nil {
+		return err
+	}
+	if _, err := q.out.Write(q.native.Buf); err != nil {
+		return fmt.Errorf("writing the result: %w", err)
+	}
+	return nil
 }
 
 // startsRows reports whether a statement gives its rows block by block.

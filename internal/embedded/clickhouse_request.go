@@ -150,6 +150,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.from.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)
+	if err != nil && errors.Is(err, io.EOF) {
+		err = io.EOF // the reader of compressed blocks wraps it
+	}
 	return n, err
 }
 

@@ -32,3 +32,29 @@ func reencode(data []byte, revision uint64, buffer *chproto.Buffer) error {
 		}
 	}
 }
+
+// encodeColumns makes a block without rows of what DESCRIBE says: each column's
+// name and type come first. proto.Block can't: it writes the prefixes of types such
+// as LowCardinality, which a block without rows doesn't have.
+func encodeColumns(described []byte, revision uint64, buffer *chproto.Buffer) error {
+	columns := proto.Block{ServerContext: &column.ServerContext{Timezone: time.UTC}}
+	if err := columns.Decode(chproto.NewReader(bytes.NewReader(described)), 0); err != nil {
+		return fmt.Errorf("decoding the columns of the result: %w", err)
+	}
+	buffer.Reset()
+	if revision > 0 {
+		chproto.BlockInfo{BucketNum: -1}.Encode(buffer)
+	}
+	buffer.PutUVarInt(uint64(columns.Rows()))
+	buffer.PutUVarInt(0)
+	for i := range columns.Rows() {
+		for _, c := range columns.Columns[:2] {
+			text, _ := c.Row(i, false).(string)
+			buffer.PutString(text)
+		}
+		if revision >= proto.DBMS_MIN_REVISION_WITH_CUSTOM_SERIALIZATION {
+			buffer.PutBool(false)
+		}
+	}
+	return nil
+}

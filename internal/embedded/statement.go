@@ -13,8 +13,10 @@ type statement struct {
 	insert bool
 	head   string
 	data   int
-	// format is the one that the statement itself names.
-	format string
+	// format is the one that the statement itself names, in the clause from
+	// formatFrom to formatTo.
+	format               string
+	formatFrom, formatTo int
 	// file says that it reads or writes files on the client's side, and so here.
 	file bool
 }
@@ -38,12 +40,18 @@ func parseStatement(sql string) statement {
 			// The last clause but SETTINGS; elsewhere it is a name.
 			rest := l
 			if after := rest.next(); after.kind == end || after.text == ";" || after.is("SETTINGS") {
-				s.format = next.text
+				s.format, s.formatFrom, s.formatTo = next.text, t.at, next.at+len(next.text)
 			}
 		}
 		t = next
 	}
 	return s
+}
+
+// unformatted is the statement without its FORMAT and what ends it, so that it can
+// stand in brackets.
+func (s statement) unformatted(sql string) string {
+	return strings.TrimRight(sql[:s.formatFrom]+sql[s.formatTo:], "; \t\r\n")
 }
 
 func parseInsert(sql string, l *lexer) statement {
