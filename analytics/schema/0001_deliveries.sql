@@ -44,5 +44,5 @@ ENGINE = {{engine "ReplacingMergeTree" "precedence"}}
 PARTITION BY toDate(begun_at)
 ORDER BY (endpoint_id, begun_at, delivery_id, run)
 TTL {{ttl "deliveries"}}
-SETTINGS ttl_only_drop_parts = 1, {{deduplication}};
+SETTINGS ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1, {{deduplication}};
 {{distributed "deliveries" "cityHash64(delivery_id)"}}

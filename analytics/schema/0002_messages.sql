@@ -15,5 +15,5 @@ ENGINE = {{engine "ReplacingMergeTree" "begun_at"}}
 PARTITION BY toDate(begun_at)
 ORDER BY body_id
 TTL {{ttl "messages"}}
-SETTINGS index_granularity = 256, ttl_only_drop_parts = 1, {{deduplication}};
+SETTINGS index_granularity = 256, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1, {{deduplication}};
 {{distributed "messages" "cityHash64(body_id)"}}

@@ -68,5 +68,5 @@ ENGINE = {{engine "ReplacingMergeTree"}}
 PARTITION BY toDate(begun_at)
 ORDER BY (endpoint_id, started_at, attempt_id)
 TTL {{ttl "attempts"}}
-SETTINGS ttl_only_drop_parts = 1, {{deduplication}};
+SETTINGS ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1, {{deduplication}};
 {{distributed "attempts" "cityHash64(delivery_id)"}}

@@ -16,5 +16,5 @@ CREATE TABLE IF NOT EXISTS {{stored "progress"}}{{onCluster}}
 ENGINE = {{engine "MergeTree"}}
 ORDER BY (topic, `partition`, taken_at)
 TTL {{ttl "progress"}}
-SETTINGS {{deduplication}};
+SETTINGS materialize_ttl_recalculate_only = 1, {{deduplication}};
 {{distributed "progress" "cityHash64(topic, `partition`)"}}

@@ -46,11 +46,11 @@ func Render(o Options) ([]Statement, error) {
 	for _, sql := range d.bootstrap() {
 		out = append(out, Statement{Name: "schema_migrations", SQL: sql})
 	}
-	migrations, err := d.objects("*.sql")
+	migrations, err := d.objects(files, "*.sql")
 	if err != nil {
 		return nil, err
 	}
-	views, err := d.objects("views/*.sql")
+	views, err := d.objects(files, "views/*.sql")
 	if err != nil {
 		return nil, err
 	}
@@ -66,14 +66,14 @@ func Render(o Options) ([]Statement, error) {
 // only their order.
 var fileName = regexp.MustCompile(`^(\d+)_([a-z_]+)\.sql$`)
 
-func (d dialect) objects(pattern string) ([]object, error) {
-	names, err := fs.Glob(files, pattern) // sorted
+func (d dialect) objects(from fs.FS, pattern string) ([]object, error) {
+	names, err := fs.Glob(from, pattern) // sorted
 	if err != nil {
 		return nil, fmt.Errorf("listing %s: %w", pattern, err)
 	}
 	out := make([]object, 0, len(names))
 	for _, name := range names {
-		text, err := files.ReadFile(name)
+		text, err := fs.ReadFile(from, name)
 		if err != nil {
 			return nil, fmt.Errorf("reading %s: %w", name, err)
 		}
@@ -123,6 +123,18 @@ func split(text string) []string {
 		}
 	}
 	return out
+}
+
+// creates finds the name of what a statement creates.
+var creates = regexp.MustCompile("^CREATE OR REPLACE (?:VIEW|TABLE|DICTIONARY) `[^`]*`\\.`([^`]*)`")
+
+// created is the name of what a view's statement creates.
+func created(sql string) string {
+	m := creates.FindStringSubmatch(strings.TrimSpace(comment.ReplaceAllString(sql, "")))
+	if m == nil {
+		return ""
+	}
+	return m[1]
 }
 
 // dialect is what the templates call.
