@@ -16,7 +16,6 @@ type grammar struct {
 	Event      eventCmd      `cmd:"" help:"Produce events."`
 	Listen     listenCmd     `cmd:"" help:"Receive deliveries on this machine, verify and show them."`
 	ClickHouse clickHouseCmd `cmd:"" name:"clickhouse" help:"Make the ledger's tables."`
-	Query      queryCmd      `cmd:"" help:"Ask the ledger: deliveries, attempts, endpoints, and whether it adds up."`
 	Keyset     keysetCmd     `cmd:"" help:"Make the keyset that seals signing secrets."`
 	Config     configCmd     `cmd:"" help:"Check or show the configuration."`
 	Version    versionCmd    `cmd:"" help:"Show the version."`
