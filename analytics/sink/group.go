@@ -126,7 +126,8 @@ func (s *Sink) takeOverOne(id tp, start, end int64) int64 {
 	if old := s.parts[id]; old != nil { // a takeover that was interrupted begins again
 		s.drop(old)
 	}
-	if !known || c.offset < 0 {
+	fresh := !known || c.offset < 0
+	if fresh {
 		c = commit{offset: start}
 	}
 	var halt error
@@ -134,12 +135,12 @@ func (s *Sink) takeOverOne(id tp, start, end int64) int64 {
 		loss := &LossError{Topic: id.topic, Partition: id.partition, Committed: c.offset, Start: start, End: end}
 		s.cfg.Observer.Lost(id.topic, id.partition, max(start-c.offset, 0))
 		s.log.Error("records were lost before they were in ClickHouse", "accepted", s.cfg.AcceptLoss, "error", loss)
-		c = commit{offset: start}
+		c, fresh = commit{offset: start}, true
 		if !s.cfg.AcceptLoss {
 			halt = loss
 		}
 	}
-	s.parts[id] = &part{tp: id, buf: newBuffer(c.offset, parsePlan(c.metadata, c.offset))}
+	s.parts[id] = &part{tp: id, fresh: fresh, buf: newBuffer(c.offset, parsePlan(c.metadata, c.offset))}
 	if halt != nil {
 		s.halted[id] = halt
 		return end // what still comes is not taken in

@@ -67,8 +67,11 @@ type part struct {
 	// ended parts are another member's: nothing is committed for them. Leaving
 	// ones begin no further batch.
 	ended, leaving bool
-	samples        samples
-	index          timeIndex // of a deliveries partition
+	// fresh parts begin where nothing is committed: nobody has read them, or
+	// what was lost is accepted. That is committed soon, even if nothing comes.
+	fresh   bool
+	samples samples
+	index   timeIndex // of a deliveries partition
 }
 
 // New makes a member of the group; it joins with [Sink.Run].
@@ -236,6 +239,7 @@ func (s *Sink) insertLoop(ctx, working context.Context) {
 	for ctx.Err() == nil {
 		p, items, due := s.next(time.Now())
 		if p == nil {
+			s.commitFresh(working)
 			sleep(ctx, due, s.changed)
 			continue
 		}
@@ -247,6 +251,28 @@ func (s *Sink) insertLoop(ctx, working context.Context) {
 			continue
 		}
 		wait.Reset()
+	}
+}
+
+// commitFresh commits where parts begin. It is the inserting goroutine's, as all
+// commits but a handover's are: so none overtakes a plan.
+func (s *Sink) commitFresh(ctx context.Context) {
+	s.mu.Lock()
+	var fresh []*part
+	for id, p := range s.parts {
+		if p.fresh && p.buf.plan == nil && !p.leaving && s.halted[id] == nil {
+			fresh = append(fresh, p)
+		}
+	}
+	s.mu.Unlock()
+	for _, p := range fresh {
+		if err := s.commit(ctx, p, p.buf.next, nil); err != nil {
+			s.log.Warn("committing where the ledger begins", "topic", p.topic, "partition", p.partition, "error", err)
+			return // and again at the next occasion
+		}
+		s.mu.Lock()
+		p.fresh = false
+		s.mu.Unlock()
 	}
 }
 
@@ -267,7 +293,7 @@ func (s *Sink) next(now time.Time) (*part, []*item, time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := limits{s.cfg.MaxRows, s.cfg.MaxBytes}
-	wait := time.Minute
+	wait := time.Second
 	var best, largest *part
 	var most time.Duration
 	for id, p := range s.parts {
