@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"posthorn/internal/app"
 	"posthorn/internal/cli"
 	"posthorn/internal/config"
 )
@@ -58,6 +59,22 @@ func (c *topicsCheckCmd) Run(ctx context.Context, io streams) error {
 		return err
 	}
 	return cli.TopicsCheck(ctx, cfg, io.out)
+}
+
+// Run makes the ledger's tables.
+func (c *clickHouseMigrateCmd) Run(ctx context.Context, io streams) error {
+	cfg, err := c.loadFor(io)
+	if err != nil {
+		return err
+	}
+	changed, err := app.MigrateLedger(ctx, cfg.ClickHouse)
+	for _, what := range changed {
+		fmt.Fprintln(io.out, what)
+	}
+	if err == nil && len(changed) == 0 {
+		fmt.Fprintln(io.out, "nothing to change")
+	}
+	return err
 }
 
 func (f *apiFlags) endpoints(io streams) (cli.Endpoints, error) {

@@ -9,15 +9,16 @@ import (
 
 // grammar is the whole command line.
 type grammar struct {
-	Run      runCmd      `cmd:"" help:"Run the line: match, dispatch, retry, analytics and api, all or some of them."`
-	Dev      devCmd      `cmd:"" help:"Run the whole line in one process with an embedded Kafka broker, its data on disk."`
-	Topics   topicsCmd   `cmd:"" help:"Create or verify Posthorn's own topics."`
-	Endpoint endpointCmd `cmd:"" help:"Work on a tenant's endpoints, through the API."`
-	Event    eventCmd    `cmd:"" help:"Produce events."`
-	Listen   listenCmd   `cmd:"" help:"Receive deliveries on this machine, verify and show them."`
-	Keyset   keysetCmd   `cmd:"" help:"Make the keyset that seals signing secrets."`
-	Config   configCmd   `cmd:"" help:"Check or show the configuration."`
-	Version  versionCmd  `cmd:"" help:"Show the version."`
+	Run        runCmd        `cmd:"" help:"Run the line: match, dispatch, retry, analytics and api, all or some of them."`
+	Dev        devCmd        `cmd:"" help:"Run the whole line in one process with an embedded Kafka broker, its data on disk."`
+	Topics     topicsCmd     `cmd:"" help:"Create or verify Posthorn's own topics."`
+	Endpoint   endpointCmd   `cmd:"" help:"Work on a tenant's endpoints, through the API."`
+	Event      eventCmd      `cmd:"" help:"Produce events."`
+	Listen     listenCmd     `cmd:"" help:"Receive deliveries on this machine, verify and show them."`
+	ClickHouse clickHouseCmd `cmd:"" name:"clickhouse" help:"Make the ledger's tables."`
+	Keyset     keysetCmd     `cmd:"" help:"Make the keyset that seals signing secrets."`
+	Config     configCmd     `cmd:"" help:"Check or show the configuration."`
+	Version    versionCmd    `cmd:"" help:"Show the version."`
 }
 
 // configFlag names the configuration.
@@ -34,12 +35,13 @@ type runCmd struct {
 
 type devCmd struct {
 	configFlag
-	DataDir   string         `placeholder:"DIR" default:"posthorn-data" help:"Where the broker keeps its data, and addresses.json is written (${default})."`
-	KafkaPort int            `default:"9092" help:"Port of the Kafka listener on 127.0.0.1; 0 takes a free one (${default})."`
-	AdminPort int            `default:"9464" help:"Port of health, metrics and API on 127.0.0.1; 0 takes a free one (${default})."`
-	AllowCIDR []netip.Prefix `name:"allow-cidr" placeholder:"CIDR" help:"Networks that deliveries may go to though they are refused otherwise, such as 127.0.0.0/8."`
-	Demo      bool           `help:"Show the line at work: sample endpoints, a receiver, and 1,000 events."`
-	DemoExit  bool           `env:"DEMO_EXIT" help:"End after the demo's last line, with failure if anything was lost."`
+	DataDir        string         `placeholder:"DIR" default:"posthorn-data" help:"Where the broker keeps its data, and addresses.json is written (${default})."`
+	KafkaPort      int            `default:"9092" help:"Port of the Kafka listener on 127.0.0.1; 0 takes a free one (${default})."`
+	AdminPort      int            `default:"9464" help:"Port of health, metrics and API on 127.0.0.1; 0 takes a free one (${default})."`
+	ClickHousePort int            `name:"clickhouse-port" default:"8123" help:"Port of the embedded ClickHouse on 127.0.0.1; 0 takes a free one (${default})."`
+	AllowCIDR      []netip.Prefix `name:"allow-cidr" placeholder:"CIDR" help:"Networks that deliveries may go to though they are refused otherwise, such as 127.0.0.0/8."`
+	Demo           bool           `help:"Show the line at work: sample endpoints, a receiver, and 1,000 events."`
+	DemoExit       bool           `env:"DEMO_EXIT" help:"End after the demo's last line, with failure if anything was lost."`
 }
 
 type topicsCmd struct {
@@ -145,6 +147,12 @@ type listenCmd struct {
 	JSON       bool          `name:"json" help:"Write one JSON object a line."`
 	Quiet      bool          `short:"q" help:"Write only the address and the summary."`
 }
+
+type clickHouseCmd struct {
+	Migrate clickHouseMigrateCmd `cmd:"" help:"Create what is missing, align TTLs and views with the configuration, and say what was done."`
+}
+
+type clickHouseMigrateCmd struct{ configFlag }
 
 type keysetCmd struct {
 	Create keysetCreateCmd `cmd:"" help:"Write a new keyset to a file that doesn't exist yet."`

@@ -32,9 +32,13 @@ func runDev(ctx context.Context, cfg *config.Config, c *devCmd, io streams) erro
 	cfg.Delivery.AllowCIDR = append(cfg.Delivery.AllowCIDR, c.AllowCIDR...)
 	return app.Dev(ctx, app.DevOptions{
 		Options: app.Options{Config: cfg, Log: cli.NewLogger(cfg.Log, io.err), Version: cli.Version(version)},
-		DataDir: c.DataDir, KafkaPort: c.KafkaPort, AdminPort: c.AdminPort,
+		DataDir: c.DataDir, KafkaPort: c.KafkaPort, AdminPort: c.AdminPort, ClickHousePort: c.ClickHousePort,
 		Running: func(a app.Addresses) {
-			fmt.Fprintf(io.out, "kafka  %s\nadmin  %s\nready\n", a.Kafka, a.Admin)
+			ledger := a.ClickHouse
+			if ledger == "" {
+				ledger = "off"
+			}
+			fmt.Fprintf(io.out, "kafka  %s\nadmin  %s\nledger %s\nready\n", a.Kafka, a.Admin, ledger)
 		},
 	})
 }
@@ -42,15 +46,16 @@ func runDev(ctx context.Context, cfg *config.Config, c *devCmd, io streams) erro
 // The defaults of devCmd, of which the demo has its own: it is run beside
 // other things, so it takes free ports and a directory of its own.
 const (
-	defaultDataDir   = "posthorn-data"
-	defaultKafkaPort = 9092
-	defaultAdminPort = 9464
+	defaultDataDir        = "posthorn-data"
+	defaultKafkaPort      = 9092
+	defaultAdminPort      = 9464
+	defaultClickHousePort = 8123
 )
 
 // runDemo shows the line at work, with a configuration of its own.
 func runDemo(ctx context.Context, c *devCmd, io streams) error {
 	o := demo.Options{DataDir: c.DataDir, Out: io.out, Command: os.Args[0], Version: cli.Version(version), Exit: c.DemoExit,
-		KafkaPort: c.KafkaPort, AdminPort: c.AdminPort}
+		KafkaPort: c.KafkaPort, AdminPort: c.AdminPort, ClickHousePort: c.ClickHousePort}
 	if o.DataDir == defaultDataDir {
 		o.DataDir = demo.DefaultDataDir
 	}
@@ -59,6 +64,9 @@ func runDemo(ctx context.Context, c *devCmd, io streams) error {
 	}
 	if o.AdminPort == defaultAdminPort {
 		o.AdminPort = 0
+	}
+	if o.ClickHousePort == defaultClickHousePort {
+		o.ClickHousePort = 0
 	}
 	return demo.Run(ctx, o)
 }

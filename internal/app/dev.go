@@ -28,8 +28,8 @@ type DevOptions struct {
 	Options
 	// DataDir keeps the broker's data and the keyset, and gets addresses.json.
 	DataDir string
-	// KafkaPort and AdminPort on 127.0.0.1; 0 takes a free one.
-	KafkaPort, AdminPort int
+	// KafkaPort, AdminPort and ClickHousePort on 127.0.0.1; 0 takes a free one.
+	KafkaPort, AdminPort, ClickHousePort int
 	// Running is called once everything runs.
 	Running func(Addresses)
 }
@@ -38,6 +38,8 @@ type DevOptions struct {
 type Addresses struct {
 	Kafka string `json:"kafka"` // host:port
 	Admin string `json:"admin"` // URL of health, metrics and API
+	// ClickHouse is the URL of the ledger, empty without one.
+	ClickHouse string `json:"clickhouse,omitempty"`
 }
 
 // DevTopic is the topic that a development line has for events from the start.
@@ -75,11 +77,16 @@ func Dev(ctx context.Context, opts DevOptions) (err error) {
 	if err := prepareTopics(ctx, &cfg); err != nil {
 		return err
 	}
+	ledger, stopLedger, err := startLedger(ctx, &cfg, opts)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stopLedger()) }() // after the line, which writes to it
 	// A topic that is produced to for the first time is read seconds later.
 	opts.Kafka = append(opts.Kafka, kgo.MetadataMaxAge(2*time.Second))
 	file := filepath.Join(opts.DataDir, "addresses.json")
 	opts.Started = func(admin string) {
-		a := Addresses{Kafka: broker.Addrs()[0], Admin: "http://" + admin}
+		a := Addresses{Kafka: broker.Addrs()[0], Admin: "http://" + admin, ClickHouse: ledger}
 		if werr := writeAddresses(file, a); werr != nil {
 			opts.Log.Error("writing addresses", "error", werr)
 		}

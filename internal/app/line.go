@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"posthorn/analytics"
+	"posthorn/analytics/sink"
 	"posthorn/consumer"
 	"posthorn/contract"
 	"posthorn/dispatcher"
@@ -86,6 +87,7 @@ type Line struct {
 	stopBackground context.CancelFunc
 	backgroundCtx  context.Context
 	stages         []*consumer.Stage
+	sink           *sink.Sink // nil without a ledger
 	malformed      *malformedSink
 	learn          *learner
 	started        atomic.Bool // everything is built
@@ -115,7 +117,7 @@ func build(ctx context.Context, opts Options) (*Line, error) {
 	l.undo.log = opts.Log
 	l.backgroundCtx, l.stopBackground = context.WithCancel(context.WithoutCancel(ctx))
 	for _, step := range []func(context.Context) error{
-		l.buildTracing, l.buildContracts, l.buildClients, l.checkTopics, l.buildRegistry, l.buildLearned, l.buildAdmin, l.buildStages, l.startRegistry, l.buildAPI,
+		l.buildTracing, l.buildContracts, l.buildClients, l.checkTopics, l.buildRegistry, l.buildLearned, l.buildAdmin, l.buildStages, l.buildAnalytics, l.startRegistry, l.buildAPI,
 	} {
 		if err := step(ctx); err != nil {
 			return l, err
@@ -365,6 +367,9 @@ func (l *Line) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, s := range l.stages {
 		group.Go(func() error { return s.Run(ctx) })
+	}
+	if l.sink != nil {
+		group.Go(func() error { return l.sink.Run(ctx) })
 	}
 	group.Go(func() error { <-ctx.Done(); return nil })
 	admin := ""

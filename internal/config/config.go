@@ -30,6 +30,8 @@ type Config struct {
 	Breaker Breaker `yaml:"breaker"`
 	// Fanout says how events with very many endpoints are split.
 	Fanout Fanout `yaml:"fanout"`
+	// ClickHouse is where the ledger is kept for people to ask.
+	ClickHouse ClickHouse `yaml:"clickhouse"`
 	// ContractsDir holds contracts of your own, one YAML file each, beside
 	// those built in. Empty for none.
 	ContractsDir string `yaml:"contracts_dir"`
@@ -221,6 +223,50 @@ type Fanout struct {
 	TaskSize int `yaml:"task_size"`
 }
 
+// The protocols of ClickHouse.
+const (
+	ProtocolNative = "native" // port 9000, or 9440 with TLS
+	ProtocolHTTP   = "http"   // port 8123, or 8443 with TLS
+)
+
+// ClickHouse is where the role analytics streams the ledger, and what "posthorn
+// query" asks.
+type ClickHouse struct {
+	// Addr are the servers, host:port. Without any there is no ledger in
+	// ClickHouse; nothing else depends on it.
+	Addr []string `yaml:"addr"`
+	// Protocol is "native" or "http".
+	Protocol string `yaml:"protocol"`
+	// Database holds the ledger's tables.
+	Database string `yaml:"database"`
+	Username string `yaml:"username"`
+	// Password, or the file whose contents (less the last newline) it is.
+	Password     Secret `yaml:"password"`
+	PasswordFile string `yaml:"password_file"`
+	TLS          TLS    `yaml:"tls"`
+	// Cluster names the cluster that the tables are spread over, replicated and
+	// sharded; empty for a single server.
+	Cluster string `yaml:"cluster"`
+	// TTL is how long rows are kept, by begun_at.
+	TTL LedgerTTL `yaml:"ttl"`
+	// Grace is how long after next_at an attempt may still come before
+	// reconciliation counts its delivery as missing.
+	Grace time.Duration `yaml:"grace"`
+	// InsertEvery is the least time between two inserts into a table of one
+	// process, over all partitions; full batches don't wait.
+	InsertEvery time.Duration `yaml:"insert_every"`
+	// ByteBudget is the most memory that rows take which aren't inserted yet.
+	ByteBudget Size `yaml:"byte_budget"`
+}
+
+// LedgerTTL is how long the ledger's rows are kept.
+type LedgerTTL struct {
+	Deliveries time.Duration `yaml:"deliveries"`
+	Attempts   time.Duration `yaml:"attempts"`
+	// Bodies are the payloads, apart from what happened to them.
+	Bodies time.Duration `yaml:"bodies"`
+}
+
 // Log says what is logged.
 type Log struct {
 	// Level is "debug", "info", "warn" or "error".
@@ -255,6 +301,11 @@ func Default() *Config {
 		},
 		Breaker: Breaker{Window: 2 * time.Minute, MinRequests: 10, FailureRatio: 0.5, OpenFor: 30 * time.Second},
 		Fanout:  Fanout{TaskSize: 10_000},
-		Log:     Log{Level: "info", Format: "text"},
+		ClickHouse: ClickHouse{
+			Protocol: ProtocolNative, Database: "posthorn", Username: "default",
+			TTL:   LedgerTTL{Deliveries: 90 * day, Attempts: 90 * day, Bodies: 30 * day},
+			Grace: 2 * time.Minute, InsertEvery: 500 * time.Millisecond, ByteBudget: 96 * MiB,
+		},
+		Log: Log{Level: "info", Format: "text"},
 	}
 }

@@ -81,6 +81,7 @@ func (c *Config) problems() []Problem {
 	j.http()
 	j.delivery()
 	j.dialling()
+	j.clickHouse()
 	j.rest()
 	return j.problems
 }
@@ -97,15 +98,7 @@ func (j *judge) kafka() {
 		j.fail("kafka.session_timeout", "want %s to %s, which is what brokers take by default; got %s",
 			FormatDuration(MinSessionTimeout), FormatDuration(MaxSessionTimeout), FormatDuration(k.SessionTimeout))
 	}
-	if !k.TLS.Enabled && k.TLS != (TLS{}) {
-		j.fail("kafka.tls", "has settings and is not enabled; set kafka.tls.enabled: true or remove them")
-	}
-	if (k.TLS.Cert == "") != (k.TLS.Key == "") {
-		j.fail("kafka.tls", "cert and key go together; set both or neither")
-	}
-	for key, file := range map[string]string{"ca": k.TLS.CA, "cert": k.TLS.Cert, "key": k.TLS.Key} {
-		j.file("kafka.tls."+key, file)
-	}
+	j.tls("kafka.tls", k.TLS)
 	s := k.SASL
 	j.oneOf("kafka.sasl.mechanism", s.Mechanism, SASLNone, SASLPlain, SASLScram256, SASLScram512)
 	j.file("kafka.sasl.password_file", s.PasswordFile)
@@ -126,6 +119,18 @@ func (j *judge) kafka() {
 	}
 	if s.Mechanism == SASLPlain && !k.TLS.Enabled {
 		j.warn("kafka.sasl.mechanism", "plain sends the password in the clear without kafka.tls")
+	}
+}
+
+func (j *judge) tls(path string, t TLS) {
+	if !t.Enabled && t != (TLS{}) {
+		j.fail(path, "has settings and is not enabled; set %s.enabled: true or remove them", path)
+	}
+	if (t.Cert == "") != (t.Key == "") {
+		j.fail(path, "cert and key go together; set both or neither")
+	}
+	for key, file := range map[string]string{"ca": t.CA, "cert": t.Cert, "key": t.Key} {
+		j.file(path+"."+key, file)
 	}
 }
 
@@ -304,16 +309,26 @@ func (j *judge) rest() {
 // ReadPassword returns the password, from its file when it has one. A line
 // break at the file's end is not part of it.
 func (s SASL) ReadPassword() (Secret, error) {
-	if s.PasswordFile == "" {
-		return s.Password, nil
+	return readPassword("kafka.sasl.password_file", s.Password, s.PasswordFile)
+}
+
+// ReadPassword returns the password, from its file when it has one. A line
+// break at the file's end is not part of it.
+func (c ClickHouse) ReadPassword() (Secret, error) {
+	return readPassword("clickhouse.password_file", c.Password, c.PasswordFile)
+}
+
+func readPassword(path string, password Secret, file string) (Secret, error) {
+	if file == "" {
+		return password, nil
 	}
-	b, err := os.ReadFile(s.PasswordFile)
+	b, err := os.ReadFile(file)
 	if err != nil {
-		return "", fmt.Errorf("reading kafka.sasl.password_file: %w", err)
+		return "", fmt.Errorf("reading %s: %w", path, err)
 	}
 	b = trimNewline(b)
 	if len(b) == 0 {
-		return "", fmt.Errorf("reading kafka.sasl.password_file: %s is empty", s.PasswordFile)
+		return "", fmt.Errorf("reading %s: %s is empty", path, file)
 	}
 	return Secret(b), nil
 }

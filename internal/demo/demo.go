@@ -39,8 +39,8 @@ type Options struct {
 	// Deadline is how long all deliveries may take, counted from the first
 	// event: 90 s when 0. What is not settled by then is lost.
 	Deadline time.Duration
-	// KafkaPort and AdminPort on 127.0.0.1; 0 takes a free one.
-	KafkaPort, AdminPort int
+	// KafkaPort, AdminPort and ClickHousePort on 127.0.0.1; 0 takes a free one.
+	KafkaPort, AdminPort, ClickHousePort int
 }
 
 // Validate reports the first mistake.
@@ -174,7 +174,7 @@ func (s *show) startLine(ctx context.Context, caFile string) error {
 	go func() {
 		s.lineEnded <- app.Dev(lineCtx, app.DevOptions{
 			Options: app.Options{Config: cfg, Log: s.log, Version: s.Version},
-			DataDir: s.DataDir, KafkaPort: s.KafkaPort, AdminPort: s.AdminPort,
+			DataDir: s.DataDir, KafkaPort: s.KafkaPort, AdminPort: s.AdminPort, ClickHousePort: s.ClickHousePort,
 			Running: func(a app.Addresses) { running <- a },
 		})
 	}()

@@ -11,7 +11,7 @@ import (
 func lockDir(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("opening the embedded Kafka's lock: %w", err)
+		return nil, fmt.Errorf("opening the lock of the data directory: %w", err)
 	}
 	return f, nil
 }

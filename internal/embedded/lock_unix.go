@@ -11,11 +11,11 @@ import (
 )
 
 // lockDir takes the lock of a data directory, which the kernel drops with the
-// process. Two brokers on one directory would write into each other's segments.
+// process. Two processes on one directory would write into each other's files.
 func lockDir(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("opening the embedded Kafka's lock: %w", err)
+		return nil, fmt.Errorf("opening the lock of the data directory: %w", err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close() // nothing is ever written to it

@@ -51,6 +51,9 @@ type Metrics struct {
 	// 0 would be a claim.
 	clockSkew, clockSkewBound *prometheus.GaugeVec
 
+	// Ledger are those of the role analytics.
+	Ledger *LedgerMetrics
+
 	attemptDuration prometheus.Histogram
 	deliveryLatency prometheus.Histogram
 
@@ -160,6 +163,7 @@ func NewMetrics() *Metrics {
 	m.deliveryLatency = register(r, prometheus.NewHistogram(histogram("posthorn_delivery_latency_seconds",
 		"From the beginning of a run (its source record's timestamp, or the request) to its first POST.", latencyBuckets)))
 
+	m.Ledger = newLedgerMetrics(r)
 	events := counters("posthorn_events_total", "Events read from sources, by what came of them.", "source", "result")
 	m.events.make = func(k [2]string) prometheus.Counter { return events.WithLabelValues(k[0], k[1]) }
 	settlements := counters("posthorn_settlements_total", "Settlements of delivery records.", "kind", "outcome", "reason")

@@ -1,16 +1,14 @@
 package topics
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"os"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"posthorn/internal/config"
+	"posthorn/internal/tlsfiles"
 )
 
 // ClientOptions says how a client reaches the cluster of a configuration:
@@ -21,7 +19,7 @@ func ClientOptions(k config.Kafka) ([]kgo.Opt, error) {
 		opts = append(opts, kgo.ClientID(k.ClientID))
 	}
 	if k.TLS.Enabled {
-		c, err := tlsConfig(k.TLS)
+		c, err := tlsfiles.Config("kafka.tls", k.TLS)
 		if err != nil {
 			return nil, err
 		}
@@ -44,26 +42,4 @@ func ClientOptions(k config.Kafka) ([]kgo.Opt, error) {
 	default:
 		return nil, fmt.Errorf("kafka.sasl.mechanism: %q is unknown", k.SASL.Mechanism)
 	}
-}
-
-func tlsConfig(t config.TLS) (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
-	if t.CA != "" {
-		pem, err := os.ReadFile(t.CA)
-		if err != nil {
-			return nil, fmt.Errorf("reading kafka.tls.ca: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("reading kafka.tls.ca: %s holds no PEM certificate", t.CA)
-		}
-	}
-	if t.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-		if err != nil {
-			return nil, fmt.Errorf("reading kafka.tls.cert and key: %w", err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return c, nil
 }
