@@ -22,6 +22,7 @@ import (
 
 	"posthorn/internal/cli"
 	"posthorn/internal/config"
+	"posthorn/internal/embedded"
 )
 
 // version is set by the linker: -ldflags "-X main.version=v1.2.3".
@@ -34,6 +35,7 @@ const (
 )
 
 func main() {
+	embedded.ClickHouseChild() // never returns in the process that is the engine
 	routeLog(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	ctx, signals := watchSignals(context.Background(), os.Exit)
 	code := execute(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr})
