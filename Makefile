@@ -7,6 +7,10 @@ BENCHTIME     ?= 1s
 SEEDS         ?= 1000
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
+# As in internal/embedded/library.go, which a test holds it to.
+CHDB_VERSION  := 26.7.3-stable.1
+CHDB := .cache/chdb/$(CHDB_VERSION)/libchdb.so
+
 LINT := .cache/bin/golangci-lint-$(GOLANGCI_LINT)
 
 .DEFAULT_GOAL := help
@@ -20,7 +24,7 @@ build: ## Build bin/posthorn
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/posthorn ./cmd/posthorn
 
 .PHONY: demo
-demo: build ## See the line at work; DEMO_EXIT=1 ends it after the demo, with failure if anything was lost
+demo: build chdb ## See the line at work; DEMO_EXIT=1 ends it after the demo, with failure if anything was lost
 	@env -u DEMO_EXIT bin/posthorn dev --demo $(if $(filter-out 0 false,$(DEMO_EXIT)),--demo-exit)
 
 .PHONY: test
@@ -29,12 +33,12 @@ test: unit line simulation integration ## Run all tests: unit, the line, simulat
 # The tag synctests has kgo's locks wait in virtual time too: without it a test
 # in which a commit waits for a rebalance would stand still.
 .PHONY: unit
-unit: ## Run the unit tests, all but the whole line's under the race detector
+unit: chdb ## Run the unit tests, all but the whole line's under the race detector
 	$(GO) test -race -tags synctests $$($(GO) list ./... | grep -v '/internal/app$$')
 	$(GO) test -tags synctests ./internal/app
 
 .PHONY: line
-line: ## Run the whole line's tests once more, under the race detector
+line: chdb ## Run the whole line's tests once more, under the race detector
 	$(GO) test -race -tags synctests -timeout 20m ./internal/app
 
 .PHONY: simulation
@@ -45,7 +49,7 @@ simulation: ## Run SEEDS (1000) seeds of faults in virtual time (a failing one p
 		-run 'TestAPollThatFansOutToAMillion|TestAFanOutIsDelivered' ./internal/app
 
 .PHONY: integration
-integration: ## Run the tests against Apache Kafka; POSTHORN_REQUIRE_KAFKA=1 fails where they can't run
+integration: chdb ## Run the tests against Apache Kafka; POSTHORN_REQUIRE_KAFKA=1 fails where they can't run
 	@GO='$(GO)' scripts/integration.sh
 
 .PHONY: lint
@@ -59,6 +63,12 @@ lint: $(LINT) ## Check form, vet, and the linters of .golangci.yml
 .PHONY: fmt
 fmt: $(LINT) ## Format the code
 	$(LINT) fmt
+
+.PHONY: chdb
+chdb: $(CHDB) ## Fetch libchdb, the ClickHouse of development and tests (with npm; does nothing without)
+
+$(CHDB):
+	@scripts/chdb.sh $@ $(CHDB_VERSION)
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (10s)

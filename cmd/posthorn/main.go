@@ -35,7 +35,7 @@ const (
 )
 
 func main() {
-	embedded.ClickHouseChild() // in the process that is the engine's it doesn't return
+	embedded.ClickHouseChild() // never returns in the process that is the engine
 	routeLog(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	ctx, signals := watchSignals(context.Background(), os.Exit)
 	code := execute(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr})

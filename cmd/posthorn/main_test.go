@@ -12,12 +12,15 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"posthorn/internal/embedded"
 )
 
 // stubborn makes the test binary a process that doesn't end at its first signal.
 const stubborn = "POSTHORN_TEST_STUBBORN"
 
 func TestMain(m *testing.M) {
+	embedded.ClickHouseChild()
 	switch os.Getenv(stubborn) {
 	case "":
 		os.Exit(m.Run())

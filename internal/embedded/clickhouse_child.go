@@ -164,7 +164,10 @@ func writeConfig(opts ClickHouseOptions) (string, error) {
 	return path, nil
 }
 
-// usersXML is the one user, who may do everything.
+// usersXML is the one user. It may do everything but reach out of the engine: no
+// files, addresses, programs or other databases (ClickHouse's "sources"), since there
+// is no password and any process of the machine can connect, with rights less than
+// those of the user whom the engine runs as.
 const usersXML = `<clickhouse>
   <profiles><default></default></profiles>
   <quotas><default></default></quotas>
@@ -174,6 +177,9 @@ const usersXML = `<clickhouse>
       <networks><ip>::/0</ip></networks>
       <profile>default</profile>
       <quota>default</quota>
+      <grants>
+        <query>GRANT SHOW, SELECT, INSERT, ALTER, CREATE, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE, CHECK, KILL QUERY, SYSTEM, dictGet, INTROSPECTION ON *.*</query>
+      </grants>
     </default>
   </users>
 </clickhouse>

@@ -135,6 +135,13 @@ func (h *clickHouseHandler) runQuery(q *clickHouseQuery) (err error) {
 	if s.file {
 		return notImplemented("INTO OUTFILE and FROM INFILE belong to a client's command line")
 	}
+	checked := sql
+	if s.insert && !strings.EqualFold(s.format, "Values") {
+		checked = s.head // rows are no statement; VALUES may be expressions
+	}
+	if namesFile(checked) {
+		return newException(codeDenied, "ACCESS_DENIED", "The embedded ClickHouse reads no files")
+	}
 	defer h.killWhenGone(q)()
 	if s.insert {
 		return q.insert(conn, s, sql, rest)

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"sync"
@@ -460,5 +462,42 @@ func eventually(t *testing.T, so func() bool) {
 			t.Fatal("it never became so")
 		}
 		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func TestStatementsReachNeitherFilesNorAddresses(t *testing.T) {
+	conn := clickhousetest.Conn(t)
+	file := t.TempDir() + "/secret"
+	if err := os.WriteFile(file, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, conn, "CREATE TABLE t (s String) ENGINE = MergeTree ORDER BY s")
+	for _, s := range []string{
+		"SELECT * FROM file('" + file + "', 'LineAsString', 's String')",
+		"SELECT * FROM `" + file + "`",
+		"SELECT * FROM default.`" + file + "`",
+		"INSERT INTO FUNCTION file('" + file + "2', 'LineAsString', 's String') SELECT 'x'",
+		"INSERT INTO FUNCTION file('" + file + "3', 'LineAsString', 's String') VALUES ('x')",
+		"CREATE TABLE f (s String) ENGINE = File(LineAsString, '" + file + "')",
+		"CREATE DATABASE fs ENGINE = Filesystem('/')",
+		"SELECT * FROM url('http://127.0.0.1:1/', 'LineAsString', 's String')",
+		"SELECT * FROM executable('cat', 'LineAsString', 's String')",
+		"SELECT * FROM s3('http://127.0.0.1:1/x', 'LineAsString', 's String')",
+		"SELECT file('" + file + "')",
+		"SELECT * FROM t INTO OUTFILE '" + file + "4'",
+		"INSERT INTO t FROM INFILE '" + file + "' FORMAT LineAsString",
+		"BACKUP TABLE t TO File('" + file + "5')",
+		"CREATE DICTIONARY d (s String) PRIMARY KEY s SOURCE(FILE(PATH '" + file + "' FORMAT 'LineAsString')) LAYOUT(COMPLEX_KEY_DIRECT())",
+	} {
+		var e *clickhouse.Exception
+		err := conn.Exec(t.Context(), s)
+		if !errors.As(err, &e) {
+			t.Errorf("%s: %v", s, err)
+		} else {
+			t.Logf("%s: %.150s", s, e.Message)
+		}
+	}
+	if files, err := filepath.Glob(file + "?"); err != nil || len(files) > 0 {
+		t.Errorf("files were written: %v", files)
 	}
 }

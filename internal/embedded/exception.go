@@ -25,6 +25,7 @@ const (
 	codeNotImplemented = 48
 	codeBadArguments   = 36
 	codeTooMany        = 202
+	codeDenied         = 497
 	codeUnknown        = 1002
 )
 
@@ -61,7 +62,7 @@ func (e *exception) status() int {
 		return http.StatusBadRequest
 	case 46, 47, 50, 56, 60, 63, 73, 78, 81, 115:
 		return http.StatusNotFound
-	case 192, 193, 291, 497, 516:
+	case 192, 193, 291, codeDenied, 516:
 		return http.StatusForbidden
 	case codeTooLarge:
 		return http.StatusRequestEntityTooLarge

@@ -54,6 +54,22 @@ func (s statement) unformatted(sql string) string {
 	return strings.TrimRight(sql[:s.formatFrom]+sql[s.formatTo:], "; \t\r\n")
 }
 
+// namesFile reports whether a statement calls file(…), as a function or as the source
+// of a dictionary: the two ways to files for which ClickHouse asks no privilege. A
+// table of that name must be written with its database.
+func namesFile(sql string) bool {
+	l := lexer{sql: sql}
+	before := token{}
+	for t := l.next(); t.kind != end; {
+		next := l.next()
+		if next.text == "(" && before.text != "." && strings.EqualFold(strings.Trim(t.text, "`\""), "file") {
+			return true
+		}
+		before, t = t, next
+	}
+	return false
+}
+
 func parseInsert(sql string, l *lexer) statement {
 	t := l.next()
 	if t.is("INTO") {

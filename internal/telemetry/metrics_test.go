@@ -21,6 +21,7 @@ func TestEveryMetricIsNamedAndLabelledAsPromised(t *testing.T) {
 	m.Invalid("json")
 	m.Lanes("busy").Set(1)
 	m.ClockSkew(time.Second, time.Millisecond)
+	m.Ledger.Inserted(map[string]int{"attempts": 1}, time.Millisecond)
 	m.Stage("match").Committed(time.Millisecond)
 	m.Tier("1m").Moved("deliveries")
 	m.Tier("1m").Late(time.Millisecond)
@@ -48,6 +49,8 @@ func TestEveryMetricIsNamedAndLabelledAsPromised(t *testing.T) {
 		"commit_left_out_total": "stage", "uncommitted_age_seconds": "stage", "registry_position": "", "registry_current": "",
 		"invalid_total": "reason", "loss_total": "", "produce_errors_total": "", "assigned_partitions": "stage",
 		"clock_skew_seconds": "", "clock_skew_bound_seconds": "",
+		"ledger_rows_total": "table", "ledger_insert_duration_seconds": "", "ledger_insert_failures_total": "",
+		"ledger_buffered_rows": "", "ledger_buffered_bytes": "", "ledger_behind_seconds": "",
 	}
 	for name, labels := range want {
 		if l, ok := got[name]; !ok || l != labels {
