@@ -14,11 +14,7 @@
 --   done_at. That is next_at + grace > done_at.
 -- Where a partition has no row yet, nothing can be said: pending.
 {{define "reckoning"}}WITH
-    -- Without both topics nothing is known of how far both have come: the time 0.
-    (
-        SELECT if(uniqExact(topic) = 2, min(reached_at), toDateTime64(0, 3, 'UTC'))
-        FROM (SELECT topic, argMax(reached_at, taken_at) AS reached_at FROM {{name "progress"}} GROUP BY topic, `partition`)
-    ) AS reached,
+    (SELECT as_of FROM {{name "ledger_as_of"}}) AS reached,
     -- partition → (done_offset, done_at)
     (
         SELECT mapFromArrays(groupArray(`partition`), groupArray(done))
