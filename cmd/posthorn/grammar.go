@@ -16,6 +16,7 @@ type grammar struct {
 	Event      eventCmd      `cmd:"" help:"Produce events."`
 	Listen     listenCmd     `cmd:"" help:"Receive deliveries on this machine, verify and show them."`
 	ClickHouse clickHouseCmd `cmd:"" name:"clickhouse" help:"Make the ledger's tables."`
+	Query      queryCmd      `cmd:"" help:"Ask the ledger: deliveries, attempts, endpoints, and whether it adds up."`
 	Keyset     keysetCmd     `cmd:"" help:"Make the keyset that seals signing secrets."`
 	Config     configCmd     `cmd:"" help:"Check or show the configuration."`
 	Version    versionCmd    `cmd:"" help:"Show the version."`
@@ -153,6 +154,53 @@ type clickHouseCmd struct {
 }
 
 type clickHouseMigrateCmd struct{ configFlag }
+
+type queryCmd struct {
+	Deliveries queryDeliveriesCmd `cmd:"" help:"Where deliveries stand, newest first."`
+	Attempts   queryAttemptsCmd   `cmd:"" help:"What came of every handling of a delivery, newest first."`
+	Endpoint   queryEndpointCmd   `cmd:"" help:"What endpoints' deliveries came to, and how endpoints are."`
+	Reconcile  queryReconcileCmd  `cmd:"" help:"Whether every delivery that was matched is accounted for."`
+}
+
+// queryFlags say which ledger is asked, of which time, and how the answer is
+// written.
+type queryFlags struct {
+	configFlag
+	ClickHouse string        `name:"clickhouse" placeholder:"HOST:PORT" help:"The HTTP interface of a ClickHouse, in place of the configuration's; 127.0.0.1:8123, a development line's, where there is none."`
+	Since      time.Duration `default:"24h" help:"How far back (${default})."`
+	JSON       bool          `name:"json" help:"Write JSON."`
+}
+
+type queryDeliveriesCmd struct {
+	queryFlags
+	Tenant   string `help:"Of this tenant."`
+	Endpoint string `help:"To this endpoint."`
+	Type     string `help:"Of this type of event."`
+	Event    string `help:"Of the event with this ID."`
+	Delivery string `help:"The delivery with this ID."`
+	State    string `enum:",delivered,dead,discarded,pending" default:"" help:"In this state: delivered, dead, discarded or pending."`
+	Limit    int    `default:"50" help:"The most to show (${default})."`
+	Payload  bool   `help:"With the payload, in JSON."`
+	Follow   bool   `short:"f" help:"Go on with what changes."`
+}
+
+type queryAttemptsCmd struct {
+	queryFlags
+	Tenant   string `help:"Of this tenant."`
+	Endpoint string `help:"Of this endpoint."`
+	Event    string `help:"Of the event with this ID."`
+	Delivery string `help:"Of the delivery with this ID."`
+	Kind     string `enum:",attempt,park,discard,dead" default:"" help:"Of this kind: attempt, park, discard or dead."`
+	Limit    int    `default:"50" help:"The most to show (${default})."`
+}
+
+type queryEndpointCmd struct {
+	queryFlags
+	ID     string `arg:"" optional:"" help:"The endpoint's ID; all without it."`
+	Tenant string `help:"Of this tenant."`
+}
+
+type queryReconcileCmd struct{ queryFlags }
 
 type keysetCmd struct {
 	Create keysetCreateCmd `cmd:"" help:"Write a new keyset to a file that doesn't exist yet."`

@@ -19,7 +19,12 @@ var ErrOff = errors.New("clickhouse.addr is not set: there is no ledger in Click
 // Open returns a pool of connections to the servers of a configuration. They
 // are dialled when they are needed, so the error is one of the configuration,
 // or [ErrOff]. The pool is in no database: the ledger's may have to be made.
-func Open(c config.ClickHouse) (driver.Conn, error) {
+func Open(c config.ClickHouse) (driver.Conn, error) { return open(c, "") }
+
+// OpenLedger returns connections as [Open] does, in the ledger's database.
+func OpenLedger(c config.ClickHouse) (driver.Conn, error) { return open(c, c.Database) }
+
+func open(c config.ClickHouse, database string) (driver.Conn, error) {
 	if len(c.Addr) == 0 {
 		return nil, ErrOff
 	}
