@@ -100,7 +100,7 @@ func (m *migration) recorded(ctx context.Context) (map[int][]record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading applied migrations: %w", err)
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // Err has told what went wrong
 	out := make(map[int][]record)
 	for rows.Next() {
 		var version uint32
@@ -153,7 +153,7 @@ func (m *migration) views(ctx context.Context, views []object) error {
 	if err != nil {
 		return fmt.Errorf("reading views: %w", err)
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // Err has told what went wrong
 	there := make(map[string]string)
 	for rows.Next() {
 		var name, comment string

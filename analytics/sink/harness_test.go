@@ -57,7 +57,6 @@ type rig struct {
 	settlements map[uuid.UUID]bool
 	deliveries  map[string]bool
 	bodies      map[string]bool
-	invalid     int
 	sinks       []*running
 }
 

@@ -184,8 +184,8 @@ func TestARecordReadTwiceIsOneSettlementAndAnotherIsAnother(t *testing.T) {
 	at := time.Now()
 	park := settled(t, func(s *webhook.Settlement) { s.StartedAt = at })
 	later := settled(t, func(s *webhook.Settlement) { s.StartedAt = at.Add(time.Millisecond) })
-	if id(park) != id(park) || id(park) == id(later) {
-		t.Errorf("ids %s %s %s", id(park), id(park), id(later))
+	if first, again := id(park), id(park); first != again || first == id(later) {
+		t.Errorf("ids %s %s %s", first, again, id(later))
 	}
 	if v := id(park).Version(); v != 8 {
 		t.Errorf("version %d, want 8", v)

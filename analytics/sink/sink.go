@@ -244,7 +244,7 @@ func (s *Sink) insertLoop(ctx, working context.Context) {
 			continue
 		}
 		err := s.work(working, p, items)
-		s.done(p, err)
+		s.done(err)
 		if err != nil {
 			s.log.Warn("the ledger's batch did not come through and is tried again", "topic", p.topic, "partition", p.partition, "error", err)
 			sleep(ctx, wait.NextBackOff(), nil)
@@ -372,7 +372,7 @@ func (s *Sink) work(ctx context.Context, p *part, items []*item) error {
 }
 
 // done lets the partition go.
-func (s *Sink) done(p *part, err error) {
+func (s *Sink) done(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failing = err

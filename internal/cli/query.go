@@ -64,7 +64,7 @@ func (q Query) Deliveries(ctx context.Context, f ledger.Filter, follow bool) err
 			}
 			changed, err := news.Next(ctx)
 			if ctx.Err() != nil {
-				return nil //nolint:nilerr // the end of ctx is an orderly stop
+				return nil // the end of ctx is an orderly stop
 			}
 			if err != nil {
 				return err

@@ -34,7 +34,7 @@ func open(c config.ClickHouse, database string) (driver.Conn, error) {
 	}
 	opts := &clickhouse.Options{
 		Addr:        c.Addr,
-		Auth:        clickhouse.Auth{Username: c.Username, Password: password.Reveal()},
+		Auth:        clickhouse.Auth{Database: database, Username: c.Username, Password: password.Reveal()},
 		ClientInfo:  clickhouse.ClientInfo{Products: []struct{ Name, Version string }{{Name: "posthorn"}}},
 		DialTimeout: 5 * time.Second,
 		// A query may take longer between two of its blocks; its context bounds it.

@@ -32,7 +32,7 @@ func TestTheManualNamesEveryKeyAndNoOther(t *testing.T) {
 	}
 	table, _, _ = strings.Cut(table, "\n\n")
 	var named []string
-	for _, row := range strings.Split(table, "\n") {
+	for row := range strings.SplitSeq(table, "\n") {
 		cells := strings.Split(row, "|")
 		if len(cells) < 3 || strings.Contains(cells[1], "sources[]") {
 			continue

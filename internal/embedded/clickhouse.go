@@ -134,7 +134,7 @@ func spawn(opts ClickHouseOptions) (*ClickHouse, <-chan hello, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("making a pipe: %w", err)
 	}
-	defer say.Close()
+	defer func() { _ = say.Close() }() // the child has its own
 	c := &ClickHouse{done: make(chan struct{}), tail: new(tail)}
 	c.cmd = exec.Command(self, "embedded-clickhouse") //nolint:gosec,noctx // this program itself; it outlives the context of the start
 	c.cmd.Env = append(os.Environ(), childEnv+"="+string(config), "TZ=UTC")
@@ -156,7 +156,7 @@ func spawn(opts ClickHouseOptions) (*ClickHouse, <-chan hello, error) {
 	}
 	words := make(chan hello, 1)
 	go func() {
-		defer said.Close()
+		defer func() { _ = said.Close() }() // only read
 		var h hello
 		if err := json.NewDecoder(said).Decode(&h); err != nil {
 			h.Error = "the process ended before it answered"

@@ -129,7 +129,7 @@ func serveClickHouse(ctx context.Context, opts ClickHouseOptions, ready func(add
 		_ = server.Close()
 		time.Sleep(time.Second)
 	}
-	<-served
+	<-served //nolint:errcheck // it ends as it was told to
 	return nil
 }
 

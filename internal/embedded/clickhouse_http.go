@@ -118,12 +118,12 @@ func (h *clickHouseHandler) runQuery(q *clickHouseQuery) (err error) {
 	}
 	defer conn.close()
 	if q.database != "" {
-		if _, err := h.run(conn, "USE "+quoteName(q.database)); err != nil {
+		if err := h.run(conn, "USE "+quoteName(q.database)); err != nil {
 			return err
 		}
 	}
 	if set := q.setStatement(); set != "" {
-		if _, err := h.run(conn, set); err != nil {
+		if err := h.run(conn, set); err != nil {
 			return err
 		}
 	}
@@ -150,13 +150,13 @@ func (h *clickHouseHandler) runQuery(q *clickHouseQuery) (err error) {
 }
 
 // run runs a statement of our own.
-func (h *clickHouseHandler) run(conn *chdbConn, sql string) (string, error) {
+func (h *clickHouseHandler) run(conn *chdbConn, sql string) error {
 	r, err := conn.query(sql, "TabSeparated", nil)
 	if err != nil {
-		return "", err
+		return err
 	}
-	defer r.destroy()
-	return string(r.data()), nil
+	r.destroy()
+	return nil
 }
 
 // killWhenGone ends a statement whose client has gone, until the returned function
@@ -174,7 +174,7 @@ func (h *clickHouseHandler) killWhenGone(q *clickHouseQuery) (stop func()) {
 			return
 		}
 		defer conn.close()
-		if _, err := h.run(conn, "KILL QUERY WHERE Settings['log_comment'] = "+quoteText(q.comment)+" ASYNC"); err != nil {
+		if err := h.run(conn, "KILL QUERY WHERE Settings['log_comment'] = "+quoteText(q.comment)+" ASYNC"); err != nil {
 			h.log.Warn("ending a query whose client has gone", "err", err)
 		}
 	})
@@ -203,7 +203,7 @@ func (q *clickHouseQuery) statement() (sql string, rest io.Reader, err error) {
 		return q.text, nil, nil
 	}
 	peek, err := body.Peek(peekSize)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return "", nil, badArguments("Reading the request: %v", err)
 	}
 	if s := parseStatement(string(peek)); s.insert && s.data < len(peek) {
@@ -321,7 +321,7 @@ func (q *clickHouseQuery) whole(conn *chdbConn, sql string) error {
 func (q *clickHouseQuery) noRows(conn *chdbConn, sql string) error {
 	r, err := conn.query("DESCRIBE TABLE (\n"+sql+"\n)", "Native", q.params)
 	if err != nil {
-		return nil //nolint:nilerr // no rows is the answer all the same
+		return nil // no rows is the answer all the same
 	}
 	defer r.destroy()
 	if err := encodeColumns(r.data(), q.revision, &q.native); err != nil {

@@ -109,7 +109,7 @@ func parseRequest(r *http.Request) (clickHouseRequest, error) {
 func isTrue(value string) bool { return value == "1" || strings.EqualFold(value, "true") }
 
 func acceptsGzip(h http.Header) bool {
-	for _, v := range strings.Split(h.Get("Accept-Encoding"), ",") {
+	for v := range strings.SplitSeq(h.Get("Accept-Encoding"), ",") {
 		if name, _, _ := strings.Cut(strings.TrimSpace(v), ";"); name == "gzip" {
 			return true
 		}

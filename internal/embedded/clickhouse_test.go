@@ -489,9 +489,9 @@ func TestStatementsReachNeitherFilesNorAddresses(t *testing.T) {
 		"BACKUP TABLE t TO File('" + file + "5')",
 		"CREATE DICTIONARY d (s String) PRIMARY KEY s SOURCE(FILE(PATH '" + file + "' FORMAT 'LineAsString')) LAYOUT(COMPLEX_KEY_DIRECT())",
 	} {
-		var e *clickhouse.Exception
 		err := conn.Exec(t.Context(), s)
-		if !errors.As(err, &e) {
+		e, ok := errors.AsType[*clickhouse.Exception](err)
+		if !ok {
 			t.Errorf("%s: %v", s, err)
 		} else {
 			t.Logf("%s: %.150s", s, e.Message)

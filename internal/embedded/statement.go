@@ -79,7 +79,7 @@ func parseInsert(sql string, l *lexer) statement {
 		t = l.next()
 	}
 	if t.is("FUNCTION") {
-		t = l.next()
+		l.next()
 	}
 	// The table's name, which may be a keyword otherwise.
 	for t = l.next(); t.text == "."; t = l.next() {

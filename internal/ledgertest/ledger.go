@@ -106,7 +106,7 @@ func (l *Ledger) insert(into string, n int, row func(i int) []any) {
 	if err != nil {
 		l.tb.Fatalf("inserting into %s: %v", into, err)
 	}
-	defer batch.Close()
+	defer func() { _ = batch.Close() }() // nothing after Send
 	for i := range n {
 		if err := batch.Append(row(i)...); err != nil {
 			l.tb.Fatalf("inserting into %s: %v", into, err)
