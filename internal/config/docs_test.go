@@ -9,18 +9,6 @@ import (
 	"testing"
 )
 
-// keysOf lists the keys that hold values as they are written: "kafka.brokers".
-func keysOf(section reflect.Type, path string) (keys []string) {
-	for _, f := range fieldsOf(section) {
-		if t := section.Field(f.index).Type; isScalar(t) || t.Kind() == reflect.Slice {
-			keys = append(keys, join(path, f.key))
-		} else {
-			keys = append(keys, keysOf(t, join(path, f.key))...)
-		}
-	}
-	return keys
-}
-
 func TestTheManualNamesEveryKeyAndNoOther(t *testing.T) {
 	text, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
@@ -44,7 +32,7 @@ func TestTheManualNamesEveryKeyAndNoOther(t *testing.T) {
 			}
 		}
 	}
-	keys := keysOf(reflect.TypeFor[Config](), "")
+	keys := leaves(reflect.TypeFor[Config](), "")
 	for _, key := range keys {
 		if !slices.Contains(named, key) {
 			t.Errorf("%s isn't in the manual", key)
