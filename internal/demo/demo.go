@@ -142,9 +142,14 @@ func run(ctx context.Context, o Options) (result Result, err error) {
 	if result, err = s.play(ctx, score); err != nil {
 		return result, err
 	}
+	account, err := s.account(ctx)
+	if err != nil {
+		return result, err
+	}
+	s.report.account(account, endpoints)
 	s.report.result(result, score.open())
 	if o.Exit {
-		return result, result.Err()
+		return result, errors.Join(result.Err(), account.Err())
 	}
 	if err := s.report.next(ctx, o.Command, s.addresses); err != nil {
 		return result, err
@@ -156,7 +161,7 @@ func run(ctx context.Context, o Options) (result Result, err error) {
 		s.lineEnded <- nil
 		return result, s.endedEarly(err)
 	}
-	return result, result.Err()
+	return result, errors.Join(result.Err(), account.Err())
 }
 
 // startLine starts a development line and waits until it runs.
@@ -165,6 +170,7 @@ func (s *show) startLine(ctx context.Context, caFile string) error {
 	cfg.Delivery.Tiers, cfg.Delivery.Schedule = tiers, schedule
 	cfg.Delivery.AllowCIDR = []netip.Prefix{loopback}
 	cfg.Delivery.CAFile = caFile
+	cfg.ClickHouse.Grace = grace
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
@@ -208,7 +214,7 @@ func (s *show) endLine() error {
 // play sends the events and follows the deliveries until every one of them is
 // settled for good, or the deadline.
 func (s *show) play(ctx context.Context, score *score) (Result, error) {
-	ledger, err := followLedger(s.addresses.Kafka, score)
+	ledger, err := followSettlements(s.addresses.Kafka, score)
 	if err != nil {
 		return Result{}, err
 	}

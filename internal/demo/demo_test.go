@@ -16,9 +16,14 @@ import (
 	"go.uber.org/goleak"
 
 	"posthorn/internal/app"
+	"posthorn/internal/clickhousetest"
+	"posthorn/internal/embedded"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	embedded.ClickHouseChild()
+	goleak.VerifyTestMain(m)
+}
 
 // screen is what a demo writes to; it tells of lines.
 type screen struct {
@@ -94,6 +99,25 @@ func TestADemoDeliversEverythingSignedAndEndsWithItsLine(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(text)
+	}
+}
+
+func TestADemoEndsWithALedgerThatAddsUp(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds: the demo's retries are real")
+	}
+	t.Setenv("POSTHORN_LIBCHDB", clickhousetest.Library(t))
+	var out screen
+	if _, err := run(t.Context(), Options{DataDir: filepath.Join(t.TempDir(), "demo"), Out: &out, Events: 100, Exit: true}); err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	for _, want := range []string{
+		"\nreconcile: matched=150 delivered=150 pending=0 dead=0 discarded=0 difference=0\n\ndemo: events=100 ",
+		"\nwarehouse  acme            10   100.0% ",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not on the screen:\n%s", want, out.String())
+		}
 	}
 }
 

@@ -51,6 +51,9 @@ func durations(ds []time.Duration) string {
 func (r *report) line(a app.Addresses, dir, logPath string) {
 	r.heading("Posthorn's line on an embedded Kafka broker")
 	r.printf("kafka  %s\nadmin  %s (API, metrics, health)\ndata   %s\nlog    %s\n", a.Kafka, a.Admin, dir, logPath)
+	if a.ClickHouse != "" {
+		r.printf("ledger %s (ClickHouse)\n", a.ClickHouse)
+	}
 	r.printf("Different from a line in production, for the demo alone:\n")
 	r.printf("  - retries after %s through delay topics of %s; by default minutes: %s\n",
 		durations(schedule), durations(tiers), durations(config.Default().Delivery.Schedule))
@@ -177,7 +180,7 @@ func (r *report) next(ctx context.Context, command string, a app.Addresses) erro
 	r.heading("Next: the line stays up until Ctrl-C; try in another terminal")
 	for _, step := range nextSteps {
 		r.printf("# %s\n", step.what)
-		r.printf("%s\n", strings.NewReplacer("POSTHORN", command, "API", a.Admin, "KAFKA", a.Kafka, "TOPIC", app.DevTopic,
+		r.printf("%s\n", strings.NewReplacer("POSTHORN", command, "API", a.Admin, "KAFKA", a.Kafka, "CLICKHOUSE", strings.TrimPrefix(a.ClickHouse, "http://"), "TOPIC", app.DevTopic,
 			"PORT", port, "SECRET", "whsec_"+base64.StdEncoding.EncodeToString(secret[:]),
 			"LEDGER", config.Default().Prefix+".attempts").Replace(step.command))
 	}
@@ -203,6 +206,9 @@ POSTHORN event send --brokers KAFKA --topic TOPIC --tenant me \
   --type order.created --data '{"order_id":"mine"}'`},
 	{"the ledger: how every attempt ended",
 		`kcat -C -b KAFKA -t LEDGER -o -2 -e -q`},
+	{"the same in ClickHouse (if it is on): what is retried, dead or pending, and whether it adds up",
+		`POSTHORN query deliveries --clickhouse CLICKHOUSE --tenant acme --type invoice.paid --limit 5
+POSTHORN query reconcile --clickhouse CLICKHOUSE`},
 	{"metrics",
 		`curl -s API/metrics | grep '^posthorn_settlements_total'`},
 }

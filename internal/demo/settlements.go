@@ -13,23 +13,23 @@ import (
 	"posthorn/webhook"
 )
 
-// ledger reads the settlements from their topic.
-type ledger struct {
+// settlements reads them from their topic.
+type settlements struct {
 	client *kgo.Client
 	stop   context.CancelFunc
 	ended  chan struct{}
 	failed chan error // what it could not get over, once
 }
 
-// followLedger tells the score of every settlement from the first one on.
-func followLedger(broker string, score *score) (*ledger, error) {
+// followSettlements tells the score of every settlement from the first one on.
+func followSettlements(broker string, score *score) (*settlements, error) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(broker), kgo.ClientID("demo-ledger"),
 		kgo.ConsumeTopics(config.Default().Prefix+".attempts"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(250*time.Millisecond))
 	if err != nil {
 		return nil, fmt.Errorf("connecting to Kafka: %w", err)
 	}
-	l := &ledger{client: client, ended: make(chan struct{}), failed: make(chan error, 1)}
+	l := &settlements{client: client, ended: make(chan struct{}), failed: make(chan error, 1)}
 	var ctx context.Context
 	ctx, l.stop = context.WithCancel(context.Background())
 	go func() {
@@ -41,7 +41,7 @@ func followLedger(broker string, score *score) (*ledger, error) {
 	return l, nil
 }
 
-func (l *ledger) read(ctx context.Context, score *score) error {
+func (l *settlements) read(ctx context.Context, score *score) error {
 	for {
 		fetches := l.client.PollFetches(ctx)
 		if ctx.Err() != nil {
@@ -64,7 +64,7 @@ func (l *ledger) read(ctx context.Context, score *score) error {
 	}
 }
 
-func (l *ledger) close() {
+func (l *settlements) close() {
 	l.stop()
 	<-l.ended
 	l.client.Close()
