@@ -230,6 +230,60 @@ func TestTheTenThousandAndFirstHeldDeliveryGoesToTheSmallestTier(t *testing.T) {
 	})
 }
 
+// Back sooner, it would come straight to the owner that had no room for it.
+func TestWhateverIsPutBackWaitsTheSmallestTierAtLeast(t *testing.T) {
+	short := func(c *Config) {
+		c.SmallestTier = 20 * time.Second
+		c.Parks = []time.Duration{time.Second}
+		c.ByteBudget = 64 * 10 * jobOverhead // ten of one endpoint are held
+		c.Lanes.QueueRecords = 3
+	}
+	dispatching(t, short, func(b *bench) {
+		for _, e := range []string{"early", "full", "hangs", "sick"} {
+			b.endpoint(e)
+		}
+		b.setAnswer(func(ctx context.Context, e string, _ int) send.Result {
+			if e == "sick" {
+				return status(503)
+			}
+			return timeout(ctx)
+		})
+		early := b.many(15, "early")
+		for _, d := range early {
+			d.NotBefore = time.Now().Add(4 * time.Second)
+		}
+		l := newLease()
+		b.take(l, early...)
+		b.take(l, b.many(10, "full")...)
+		b.take(l, b.many(6, "hangs")...)
+		for _, d := range b.many(12, "sick") { // the tenth failure opens the breaker
+			b.take(l, d)
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(7 * time.Second)
+		b.release(0, l)
+		why := make(map[webhook.Reason]int)
+		for _, s := range b.settlements("") {
+			if s.Kind == webhook.KindPark || s.Outcome == webhook.OutcomeCut {
+				why[s.Reason]++
+				if wait := s.NextAt.Sub(s.StartedAt); wait < 20*time.Second {
+					t.Errorf("put back as %s for %v", s.Reason, wait)
+				}
+			}
+		}
+		for _, r := range []webhook.Reason{webhook.ReasonHoldsFull, webhook.ReasonLaneFull, webhook.ReasonLaneStalled, webhook.ReasonBreakerOpen, webhook.ReasonCut} {
+			if why[r] == 0 {
+				t.Errorf("nothing was put back as %s: %v", r, why)
+			}
+		}
+		for _, p := range b.putBack() {
+			if wait := p.NotBefore.Sub(p.at); wait < 20*time.Second {
+				t.Errorf("put back %v before it is due", wait)
+			}
+		}
+	})
+}
+
 func TestNothingHeldIsSentEarly(t *testing.T) {
 	dispatching(t, nil, func(b *bench) {
 		b.endpoint("e")

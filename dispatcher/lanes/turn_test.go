@@ -72,6 +72,32 @@ func TestFloodIsSpilledAboutOnceAndKeepsTheEndpointBusy(t *testing.T) {
 	}
 }
 
+// An endpoint's own limit on POSTs in flight and its latency tell its pace before
+// that is measured: what is spilled gets turns that it can keep.
+func TestALaneAtItsEndpointsLimitGivesTurnsAtItsPaceFromTheFirstAnswerOn(t *testing.T) {
+	s, now := must(t, Config{QueueRecords: 10}), time.Unix(0, 0)
+	id := 0
+	offer := func() Decision {
+		id++
+		return s.Offer(now, "k", id, 1, Options{MaxWidth: 2})
+	}
+	for range 12 {
+		offer()
+	}
+	now = now.Add(time.Second)
+	for range 2 {
+		s.Finish(now, "k", OK, time.Second, nil)
+	}
+	for range 2 {
+		expect(t, offer(), Queued)
+	}
+	first, second := offer(), offer()
+	expect(t, first, Spill)
+	if step := second.After - first.After; step < 450*time.Millisecond || step > 500*time.Millisecond {
+		t.Errorf("turns %v apart, want half a second", step)
+	}
+}
+
 // While spilled deliveries are out, what arrives new lines up behind them even
 // if the queue has room, and what returns is let in.
 func TestQueueBelongsToThoseWhoseTurnHasComeWhileAnyAreOut(t *testing.T) {
