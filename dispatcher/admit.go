@@ -237,17 +237,19 @@ func (d *Dispatcher) act(acts *[]action, a action) {
 }
 
 // EndpointChanged looks at an endpoint's queue again, after the endpoint was
-// changed or deleted: what nobody wants any more is discarded at once.
+// changed or deleted: what nobody wants any more is discarded, and limits that
+// were changed count, at once.
 func (d *Dispatcher) EndpointChanged(id string) {
-	e, ok := d.cfg.Directory.Endpoint(id)
-	if ok && !e.Disabled {
-		return
-	}
-	now := time.Now()
 	var acts []action
 	d.mu.Lock()
-	for _, j := range d.lanes.RemoveKey(id, nil) {
-		d.admit(now, j, &acts)
+	now := time.Now()
+	e, ok := d.cfg.Directory.Endpoint(id)
+	if ok && !e.Disabled {
+		d.lanes.Limits(now, id, e.RateLimit, e.MaxInFlight)
+	} else {
+		for _, j := range d.lanes.RemoveKey(id, nil) {
+			d.admit(now, j, &acts)
+		}
 	}
 	d.lanesChanged()
 	d.mu.Unlock()

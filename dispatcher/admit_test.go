@@ -53,6 +53,31 @@ func TestAnEndpointDisabledStopsAtOnceAlsoForWhatIsQueued(t *testing.T) {
 	})
 }
 
+func TestARaisedLimitCountsAtOnceAlsoForWhatIsQueued(t *testing.T) {
+	dispatching(t, nil, func(b *bench) {
+		b.endpoint("e")
+		limit := func(rate float64) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			e := b.endpoints["e"]
+			e.RateLimit = rate
+			b.endpoints["e"] = e
+		}
+		limit(0.06) // one is queued for its turn, 16 s away
+		b.take(newLease(), b.many(2, "e")...)
+		time.Sleep(2 * time.Second)
+		if n := len(b.postsTo("e")); n != 1 {
+			t.Fatalf("%d POSTs within the old limit, want 1", n)
+		}
+		limit(100)
+		b.EndpointChanged("e")
+		time.Sleep(100 * time.Millisecond)
+		if n := len(b.postsTo("e")); n != 2 {
+			t.Errorf("%d POSTs after the limit was raised, want both", n)
+		}
+	})
+}
+
 func TestTooOldIsDeadAsExpiredWithoutAPost(t *testing.T) {
 	dispatching(t, nil, func(b *bench) {
 		b.endpoint("e")

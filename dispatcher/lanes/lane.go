@@ -162,10 +162,29 @@ func (l *lane[T]) dueAt() instant {
 	return never
 }
 
+// interval is the time between two POSTs at that rate: a day at most, so that no
+// rate can overflow a sum.
+func interval(rate float64) instant {
+	return instant(min(float64(time.Second)/rate, float64(24*time.Hour)))
+}
+
+// limit sets the endpoint's own limits. Where they change, what follows from the
+// old ones is forgotten: the wait for the next POST, the measured pace, and the
+// turns that new arrivals would line up behind.
+func (l *lane[T]) limit(now instant, rate float64, capped int) {
+	if rate == l.rate && capped == l.capped {
+		return
+	}
+	if rate > 0 {
+		l.tat = min(l.tat, now+interval(rate))
+	}
+	l.rate, l.capped = rate, capped
+	l.pace, l.out = pace{}, outstanding{}
+}
+
 func (l *lane[T]) spendToken(now instant) {
 	if l.rate > 0 {
-		// A day at most, so that no rate can overflow the sum.
-		l.tat = max(l.tat, now) + instant(min(float64(time.Second)/l.rate, float64(24*time.Hour)))
+		l.tat = max(l.tat, now) + interval(l.rate)
 	}
 }
 

@@ -131,7 +131,7 @@ func (s *Set[T]) at(now time.Time) instant {
 func (s *Set[T]) Offer(now time.Time, key string, item T, size int, o Options) Decision {
 	t := s.at(now)
 	l := s.lane(key)
-	l.rate, l.capped = o.Rate, o.MaxWidth
+	l.limit(t, o.Rate, o.MaxWidth)
 	l.out.expire(t)
 	if o.Returning {
 		l.out.returned()
@@ -234,6 +234,17 @@ func (s *Set[T]) NextDue() (time.Time, bool) {
 		at = l.alarms[timerDue].at
 	}
 	return s.epoch.Add(time.Duration(at)), true
+}
+
+// Limits tells the endpoint's lane, if it has one, of limits that were changed
+// (see [Options]): they count at once, also for what is queued. Ask NextDue
+// afterwards.
+func (s *Set[T]) Limits(now time.Time, key string, rate float64, maxWidth int) {
+	t := s.at(now)
+	if l := s.lanes[key]; l != nil {
+		l.limit(t, rate, maxWidth)
+		s.settle(l, t)
+	}
 }
 
 // Turn counts one more spilled delivery of the endpoint, which the caller took
