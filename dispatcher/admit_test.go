@@ -121,6 +121,52 @@ func TestADeliveryMatchedByANewerRegistryWaitsForIt(t *testing.T) {
 	})
 }
 
+// However long the registry can't be followed, and however much is read
+// meanwhile: it is asked by one goroutine of a lease.
+func TestALeaseWaitsForTheRegistryOnce(t *testing.T) {
+	dispatching(t, nil, func(b *bench) {
+		b.endpoint("e")
+		l, other := newLease(), newLease()
+		var tickets []*done
+		take := func(l Lease, n int, version int64) {
+			ds := b.many(n, "e")
+			for _, d := range ds {
+				d.Registry.Offset = version
+			}
+			tickets = append(tickets, b.take(l, ds...)...)
+			time.Sleep(100 * time.Millisecond)
+		}
+		for i := range int64(100) {
+			take(l, 2, 901+i)
+		}
+		take(other, 2, 5)
+		if _, most := b.waiting(); most != 2 {
+			t.Errorf("%d waited for the registry at once, want one of each lease", most)
+		}
+		b.advance(5)
+		time.Sleep(time.Second)
+		if n := len(b.postsTo("e")); n != 2 {
+			t.Errorf("%d POSTs at version 5, want 2", n)
+		}
+		b.advance(950)
+		time.Sleep(time.Second)
+		if n := len(b.postsTo("e")); n != 2+2*50 {
+			t.Errorf("%d POSTs at version 950, want 102: those that it has reached, not the rest", n)
+		}
+		take(l, 1, 2000)
+		b.advance(1000)
+		time.Sleep(time.Second)
+		if _, most := b.waiting(); finished(tickets) != 202 || most != 2 {
+			t.Errorf("%d of 202 finished, %d waited at once", finished(tickets), most)
+		}
+		b.release(0, l)
+		time.Sleep(time.Second)
+		if now, _ := b.waiting(); heldBytes(b) != 0 || now != 0 {
+			t.Errorf("%d bytes are held and %d wait after the lease ended", heldBytes(b), now)
+		}
+	})
+}
+
 func TestAZombiePostsNothingAndGoesOnWhenItIsAliveAgain(t *testing.T) {
 	for _, c := range []struct {
 		name string

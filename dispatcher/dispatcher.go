@@ -213,9 +213,12 @@ type leaseState struct {
 	cancel  context.CancelFunc
 	closing bool // nothing starts any more
 	held    int
-	blocked []*job        // wait until the lease may be acted on again
-	open    int           // jobs that are being sent, settled or put back
-	idle    chan struct{} // closed when closing and open is 0
+	blocked []*job // wait until the lease may be acted on again
+	// behind are the jobs that were matched by a registry newer than ours, by
+	// its topic's ID; each entry has one goroutine waiting for it.
+	behind map[[16]byte][]*job
+	open   int           // jobs that are being sent, settled or put back
+	idle   chan struct{} // closed when closing and open is 0
 }
 
 // job is one delivery in the dispatcher's hands.
