@@ -230,11 +230,7 @@ func (d *Dispatcher) Crowded(l Lease, full float64) {
 			}
 			given++
 			for _, j := range d.lanes.RemoveFrom(c.Key, mine, nil) {
-				wait := d.parkFor(j.d)
-				if lane, ok := d.lanes.Lane(c.Key); ok && !lane.Hanging {
-					wait = d.lanes.Turn(now, c.Key)
-				}
-				d.act(&acts, action{job: j, do: doDefer, reason: webhook.ReasonCrowded, at: now.Add(wait)})
+				d.act(&acts, action{job: j, do: doDefer, reason: webhook.ReasonCrowded, at: now.Add(d.wayBack(now, j))})
 			}
 		}
 	}

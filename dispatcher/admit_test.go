@@ -198,12 +198,18 @@ func TestAZombiePostsNothingAndGoesOnWhenItIsAliveAgain(t *testing.T) {
 
 func TestTheByteBudgetStopsPollsUntilWorkIsDone(t *testing.T) {
 	dispatching(t, func(c *Config) { c.ByteBudget = 10 * jobOverhead }, func(b *bench) {
-		b.endpoint("slow")
 		b.setAnswer(func(ctx context.Context, _ string, _ int) send.Result { return after(ctx, time.Second, status(200)) })
+		oneEach := func(l Lease, n int) { // in flight: what waits gives way sooner
+			for i := range n {
+				name := fmt.Sprint("slow", i)
+				b.endpoint(name)
+				b.take(l, b.delivery(name, name))
+			}
+		}
 		if err := b.Room(b.t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		b.take(newLease(), b.many(10, "slow")...)
+		oneEach(newLease(), 10)
 		begun := time.Now()
 		if err := b.Room(b.t.Context()); err != nil {
 			t.Fatal(err)
@@ -212,8 +218,7 @@ func TestTheByteBudgetStopsPollsUntilWorkIsDone(t *testing.T) {
 			t.Errorf("room after %v, want when the first were done", waited)
 		}
 		l := newLease()
-		b.endpoint("fresh") // nothing is known of its pace yet
-		b.take(l, b.many(20, "fresh")...)
+		oneEach(l, 20)
 		ctx, cancel := context.WithTimeout(b.t.Context(), time.Millisecond)
 		defer cancel()
 		if b.Room(ctx) == nil {
@@ -239,6 +244,26 @@ func TestASlowLaneDoesNotKeepTheByteBudget(t *testing.T) {
 		defer cancel()
 		if err := b.Room(ctx); err != nil {
 			t.Error("a lane that needs minutes for its queue keeps the others from being read")
+		}
+	})
+}
+
+// A newcomer's flood leaves the others room, whatever becomes of it.
+func TestALaneOfUnknownPaceTakesAShareOfTheByteBudget(t *testing.T) {
+	dispatching(t, func(c *Config) { c.ByteBudget = 640 * jobOverhead }, func(b *bench) {
+		b.setAnswer(func(ctx context.Context, _ string, _ int) send.Result { return after(ctx, 4*time.Second, status(500)) })
+		for i := range 50 {
+			name := fmt.Sprint("new", i)
+			b.endpoint(name)
+			b.take(newLease(), b.many(50, name)...)
+			if s := laneOf(b, name); s.InFlight == 0 || s.Queued > 10 || i < 10 && s.Queued < 5 {
+				t.Fatalf("%+v: want a 64th of the budget queued, 10 at most", s)
+			}
+		}
+		ctx, cancel := context.WithTimeout(b.t.Context(), time.Second)
+		defer cancel()
+		if err := b.Room(ctx); err != nil {
+			t.Error("fifty newcomers keep everybody from being read")
 		}
 	})
 }

@@ -106,10 +106,19 @@ func (d *Dispatcher) slowLane(now time.Time, j *job) (wait time.Duration, slow b
 		return 0, false
 	}
 	lane, ok := d.lanes.Lane(j.d.EndpointID)
-	if p := pace(lane); !ok || lane.Hanging || p == 0 || float64(lane.Queued) <= p*slowQueue.Seconds() {
+	if !ok || lane.Hanging || float64(lane.Queued) <= pace(lane)*slowQueue.Seconds() {
 		return 0, false
 	}
-	return d.lanes.Turn(now, j.d.EndpointID), true
+	return d.wayBack(now, j), true
+}
+
+// wayBack is how long a delivery that its lane has no room for is put back: until
+// its turn, or as parked where the lane makes no progress. The lock is held.
+func (d *Dispatcher) wayBack(now time.Time, j *job) time.Duration {
+	if lane, ok := d.lanes.Lane(j.d.EndpointID); !ok || lane.Hanging || lane.Failing {
+		return d.parkFor(j.d)
+	}
+	return d.lanes.Turn(now, j.d.EndpointID)
 }
 
 // pace is how many POSTs a second a lane makes, 0 if nothing is known.

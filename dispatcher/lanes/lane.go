@@ -42,7 +42,9 @@ type lane[T any] struct {
 
 	// answered is when a POST last succeeded, or failed in less than SlowAfter.
 	answered instant
-	idleAt   instant // when it last ran out of work
+	// succeeded is when a POST last succeeded.
+	succeeded instant
+	idleAt    instant // when it last ran out of work
 	// latency is the moving average over successes, over about eight of them.
 	latency time.Duration
 
@@ -108,6 +110,12 @@ func (l *lane[T]) doubtAfter(c *Config) instant {
 // seconds, doesn't hang at five.
 func (l *lane[T]) stallAfter(c *Config) instant {
 	return instant(max(c.SlowAfter, 2*l.latency))
+}
+
+// failing reports whether the lane does nothing but fail, and may for long: its
+// last outcome was a failure, and its last success, if any, is SlowAfter ago.
+func (l *lane[T]) failing(c *Config, now instant) bool {
+	return l.failed && now-l.succeeded >= instant(c.SlowAfter)
 }
 
 // quietSince is since when the lane, with POSTs in flight, has had no answer.
@@ -195,6 +203,6 @@ func (l *lane[T]) blank(now instant) bool {
 
 // reset makes the lane a new one, keeping the memory it has grown.
 func (l *lane[T]) reset(c *Config, key string) {
-	*l = lane[T]{key: key, starts: l.starts[:0], queue: queue[T]{ring: l.queue.ring}, answered: never, idleAt: never, tat: never}
+	*l = lane[T]{key: key, starts: l.starts[:0], queue: queue[T]{ring: l.queue.ring}, answered: never, succeeded: never, idleAt: never, tat: never}
 	l.width = newWidth(c)
 }

@@ -66,7 +66,7 @@ const (
 	Start  Verdict = iota + 1 // POST it now; call Finish when it is done
 	Queued                    // kept; Finish or Due will hand it out
 	Spill                     // put it back, to be offered again as Returning after Decision.After
-	Park                      // put it back for longer: the lane makes no progress
+	Park                      // put it back for longer: the lane makes no progress, or is full and only fails
 )
 
 // String returns the verdict's name.
@@ -160,8 +160,15 @@ func (s *Set[T]) decide(l *lane[T], now instant, size int, returning bool) Decis
 	if l.hanging {
 		return Decision{Verdict: Park}
 	}
-	full := l.queue.n >= s.cfg.QueueRecords || l.queue.n > 0 && l.queue.bytes+size > s.cfg.QueueBytes
+	failing, most := l.failing(&s.cfg, now), s.cfg.QueueBytes
+	if failing || !l.proven {
+		most = s.cfg.SuspectBytes
+	}
+	full := l.queue.n >= s.cfg.QueueRecords || l.queue.n > 0 && l.queue.bytes+size > most
 	if full || !returning && l.out.count() > 0 {
+		if failing {
+			return Decision{Verdict: Park}
+		}
 		return Decision{Verdict: Spill, After: l.turn(&s.cfg, now)}
 	}
 	return Decision{Verdict: Queued}
@@ -199,7 +206,7 @@ func (s *Set[T]) learn(l *lane[T], now instant, ok bool, latency time.Duration) 
 		l.hanging, l.answered = false, now
 	}
 	if ok {
-		l.proven = true
+		l.proven, l.succeeded = true, now
 		if l.latency == 0 {
 			l.latency = latency
 		}
