@@ -24,7 +24,6 @@ const (
 	doDefer        // put back unsent
 	doDiscard      // nobody to deliver to
 	doDead
-	doWait // for the registry; alone of all it is no open job
 )
 
 // Take takes work of one lease up. It doesn't block but for producing what is
@@ -38,54 +37,6 @@ func (d *Dispatcher) Take(l Lease, jobs []Job) {
 		j := &job{d: in.Delivery, record: in.Record, ticket: in.Ticket, state: st, size: int64(len(in.Delivery.Body)) + jobOverhead}
 		d.bytes += j.size
 		d.admit(now, j, &acts)
-	}
-	d.lanesChanged()
-	d.mu.Unlock()
-	d.carryOut(acts)
-}
-
-// awaitRegistry has jobs admitted once the registry knows what they were
-// matched by, so that a brand-new endpoint is never taken for a deleted one.
-// Versions of one topic wait together, for the latest; those of another topic
-// (of a cluster that was restored, say) on their own.
-func (d *Dispatcher) awaitRegistry(jobs []*job) {
-	type group struct {
-		state *leaseState
-		topic [16]byte
-	}
-	waiting := make(map[group][]*job)
-	for _, j := range jobs {
-		g := group{j.state, j.d.Registry.TopicID}
-		waiting[g] = append(waiting[g], j)
-	}
-	for g, js := range waiting {
-		latest := js[0].d.Registry
-		for _, j := range js {
-			latest.Offset = max(latest.Offset, j.d.Registry.Offset)
-		}
-		go d.admitLater(g.state, js, latest)
-	}
-}
-
-// retryRegistry is the wait after the registry could not be asked.
-const retryRegistry = time.Second
-
-func (d *Dispatcher) admitLater(st *leaseState, jobs []*job, v webhook.RegistryVersion) {
-	for st.ctx.Err() == nil {
-		err := d.cfg.Directory.WaitReached(st.ctx, v)
-		if err == nil {
-			break
-		}
-		d.cfg.Log.Warn("waiting for the registry", "error", err)
-		select {
-		case <-st.ctx.Done():
-		case <-time.After(retryRegistry):
-		}
-	}
-	var acts []action
-	d.mu.Lock()
-	for _, j := range jobs {
-		d.admit(time.Now(), j, &acts)
 	}
 	d.lanesChanged()
 	d.mu.Unlock()
@@ -114,7 +65,7 @@ func (d *Dispatcher) admit(now time.Time, j *job, acts *[]action) {
 		return
 	}
 	if !d.cfg.Directory.Reached(j.d.Registry) {
-		*acts = append(*acts, action{job: j, do: doWait})
+		d.awaitRegistry(j)
 		return
 	}
 	e, ok := d.cfg.Directory.Endpoint(j.d.EndpointID)
@@ -237,17 +188,19 @@ func (d *Dispatcher) act(acts *[]action, a action) {
 }
 
 // EndpointChanged looks at an endpoint's queue again, after the endpoint was
-// changed or deleted: what nobody wants any more is discarded at once.
+// changed or deleted: what nobody wants any more is discarded, and limits that
+// were changed count, at once.
 func (d *Dispatcher) EndpointChanged(id string) {
-	e, ok := d.cfg.Directory.Endpoint(id)
-	if ok && !e.Disabled {
-		return
-	}
-	now := time.Now()
 	var acts []action
 	d.mu.Lock()
-	for _, j := range d.lanes.RemoveKey(id, nil) {
-		d.admit(now, j, &acts)
+	now := time.Now()
+	e, ok := d.cfg.Directory.Endpoint(id)
+	if ok && !e.Disabled {
+		d.lanes.Limits(now, id, e.RateLimit, e.MaxInFlight)
+	} else {
+		for _, j := range d.lanes.RemoveKey(id, nil) {
+			d.admit(now, j, &acts)
+		}
 	}
 	d.lanesChanged()
 	d.mu.Unlock()
@@ -277,11 +230,7 @@ func (d *Dispatcher) Crowded(l Lease, full float64) {
 			}
 			given++
 			for _, j := range d.lanes.RemoveFrom(c.Key, mine, nil) {
-				wait := d.parkFor(j.d)
-				if lane, ok := d.lanes.Lane(c.Key); ok && !lane.Hanging {
-					wait = d.lanes.Turn(now, c.Key)
-				}
-				d.act(&acts, action{job: j, do: doDefer, reason: webhook.ReasonCrowded, at: now.Add(wait)})
+				d.act(&acts, action{job: j, do: doDefer, reason: webhook.ReasonCrowded, at: now.Add(d.wayBack(now, j))})
 			}
 		}
 	}

@@ -53,6 +53,31 @@ func TestAnEndpointDisabledStopsAtOnceAlsoForWhatIsQueued(t *testing.T) {
 	})
 }
 
+func TestARaisedLimitCountsAtOnceAlsoForWhatIsQueued(t *testing.T) {
+	dispatching(t, nil, func(b *bench) {
+		b.endpoint("e")
+		limit := func(rate float64) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			e := b.endpoints["e"]
+			e.RateLimit = rate
+			b.endpoints["e"] = e
+		}
+		limit(0.06) // one is queued for its turn, 16 s away
+		b.take(newLease(), b.many(2, "e")...)
+		time.Sleep(2 * time.Second)
+		if n := len(b.postsTo("e")); n != 1 {
+			t.Fatalf("%d POSTs within the old limit, want 1", n)
+		}
+		limit(100)
+		b.EndpointChanged("e")
+		time.Sleep(100 * time.Millisecond)
+		if n := len(b.postsTo("e")); n != 2 {
+			t.Errorf("%d POSTs after the limit was raised, want both", n)
+		}
+	})
+}
+
 func TestTooOldIsDeadAsExpiredWithoutAPost(t *testing.T) {
 	dispatching(t, nil, func(b *bench) {
 		b.endpoint("e")
@@ -96,6 +121,52 @@ func TestADeliveryMatchedByANewerRegistryWaitsForIt(t *testing.T) {
 	})
 }
 
+// However long the registry can't be followed, and however much is read
+// meanwhile: it is asked by one goroutine of a lease.
+func TestALeaseWaitsForTheRegistryOnce(t *testing.T) {
+	dispatching(t, nil, func(b *bench) {
+		b.endpoint("e")
+		l, other := newLease(), newLease()
+		var tickets []*done
+		take := func(l Lease, n int, version int64) {
+			ds := b.many(n, "e")
+			for _, d := range ds {
+				d.Registry.Offset = version
+			}
+			tickets = append(tickets, b.take(l, ds...)...)
+			time.Sleep(100 * time.Millisecond)
+		}
+		for i := range int64(100) {
+			take(l, 2, 901+i)
+		}
+		take(other, 2, 5)
+		if _, most := b.waiting(); most != 2 {
+			t.Errorf("%d waited for the registry at once, want one of each lease", most)
+		}
+		b.advance(5)
+		time.Sleep(time.Second)
+		if n := len(b.postsTo("e")); n != 2 {
+			t.Errorf("%d POSTs at version 5, want 2", n)
+		}
+		b.advance(950)
+		time.Sleep(time.Second)
+		if n := len(b.postsTo("e")); n != 2+2*50 {
+			t.Errorf("%d POSTs at version 950, want 102: those that it has reached, not the rest", n)
+		}
+		take(l, 1, 2000)
+		b.advance(1000)
+		time.Sleep(time.Second)
+		if _, most := b.waiting(); finished(tickets) != 202 || most != 2 {
+			t.Errorf("%d of 202 finished, %d waited at once", finished(tickets), most)
+		}
+		b.release(0, l)
+		time.Sleep(time.Second)
+		if now, _ := b.waiting(); heldBytes(b) != 0 || now != 0 {
+			t.Errorf("%d bytes are held and %d wait after the lease ended", heldBytes(b), now)
+		}
+	})
+}
+
 func TestAZombiePostsNothingAndGoesOnWhenItIsAliveAgain(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -127,12 +198,18 @@ func TestAZombiePostsNothingAndGoesOnWhenItIsAliveAgain(t *testing.T) {
 
 func TestTheByteBudgetStopsPollsUntilWorkIsDone(t *testing.T) {
 	dispatching(t, func(c *Config) { c.ByteBudget = 10 * jobOverhead }, func(b *bench) {
-		b.endpoint("slow")
 		b.setAnswer(func(ctx context.Context, _ string, _ int) send.Result { return after(ctx, time.Second, status(200)) })
+		oneEach := func(l Lease, n int) { // in flight: what waits gives way sooner
+			for i := range n {
+				name := fmt.Sprint("slow", i)
+				b.endpoint(name)
+				b.take(l, b.delivery(name, name))
+			}
+		}
 		if err := b.Room(b.t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		b.take(newLease(), b.many(10, "slow")...)
+		oneEach(newLease(), 10)
 		begun := time.Now()
 		if err := b.Room(b.t.Context()); err != nil {
 			t.Fatal(err)
@@ -141,8 +218,7 @@ func TestTheByteBudgetStopsPollsUntilWorkIsDone(t *testing.T) {
 			t.Errorf("room after %v, want when the first were done", waited)
 		}
 		l := newLease()
-		b.endpoint("fresh") // nothing is known of its pace yet
-		b.take(l, b.many(20, "fresh")...)
+		oneEach(l, 20)
 		ctx, cancel := context.WithTimeout(b.t.Context(), time.Millisecond)
 		defer cancel()
 		if b.Room(ctx) == nil {
@@ -168,6 +244,26 @@ func TestASlowLaneDoesNotKeepTheByteBudget(t *testing.T) {
 		defer cancel()
 		if err := b.Room(ctx); err != nil {
 			t.Error("a lane that needs minutes for its queue keeps the others from being read")
+		}
+	})
+}
+
+// A newcomer's flood leaves the others room, whatever becomes of it.
+func TestALaneOfUnknownPaceTakesAShareOfTheByteBudget(t *testing.T) {
+	dispatching(t, func(c *Config) { c.ByteBudget = 640 * jobOverhead }, func(b *bench) {
+		b.setAnswer(func(ctx context.Context, _ string, _ int) send.Result { return after(ctx, 4*time.Second, status(500)) })
+		for i := range 50 {
+			name := fmt.Sprint("new", i)
+			b.endpoint(name)
+			b.take(newLease(), b.many(50, name)...)
+			if s := laneOf(b, name); s.InFlight == 0 || s.Queued > 10 || i < 10 && s.Queued < 5 {
+				t.Fatalf("%+v: want a 64th of the budget queued, 10 at most", s)
+			}
+		}
+		ctx, cancel := context.WithTimeout(b.t.Context(), time.Second)
+		defer cancel()
+		if err := b.Room(ctx); err != nil {
+			t.Error("fifty newcomers keep everybody from being read")
 		}
 	})
 }
@@ -225,6 +321,60 @@ func TestTheTenThousandAndFirstHeldDeliveryGoesToTheSmallestTier(t *testing.T) {
 		for _, s := range b.settlements(webhook.KindPark) {
 			if s.Reason != webhook.ReasonHoldsFull {
 				t.Errorf("parked for %q", s.Reason)
+			}
+		}
+	})
+}
+
+// Back sooner, it would come straight to the owner that had no room for it.
+func TestWhateverIsPutBackWaitsTheSmallestTierAtLeast(t *testing.T) {
+	short := func(c *Config) {
+		c.SmallestTier = 20 * time.Second
+		c.Parks = []time.Duration{time.Second}
+		c.ByteBudget = 64 * 10 * jobOverhead // ten of one endpoint are held
+		c.Lanes.QueueRecords = 3
+	}
+	dispatching(t, short, func(b *bench) {
+		for _, e := range []string{"early", "full", "hangs", "sick"} {
+			b.endpoint(e)
+		}
+		b.setAnswer(func(ctx context.Context, e string, _ int) send.Result {
+			if e == "sick" {
+				return status(503)
+			}
+			return timeout(ctx)
+		})
+		early := b.many(15, "early")
+		for _, d := range early {
+			d.NotBefore = time.Now().Add(4 * time.Second)
+		}
+		l := newLease()
+		b.take(l, early...)
+		b.take(l, b.many(10, "full")...)
+		b.take(l, b.many(6, "hangs")...)
+		for _, d := range b.many(12, "sick") { // the tenth failure opens the breaker
+			b.take(l, d)
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(7 * time.Second)
+		b.release(0, l)
+		why := make(map[webhook.Reason]int)
+		for _, s := range b.settlements("") {
+			if s.Kind == webhook.KindPark || s.Outcome == webhook.OutcomeCut {
+				why[s.Reason]++
+				if wait := s.NextAt.Sub(s.StartedAt); wait < 20*time.Second {
+					t.Errorf("put back as %s for %v", s.Reason, wait)
+				}
+			}
+		}
+		for _, r := range []webhook.Reason{webhook.ReasonHoldsFull, webhook.ReasonLaneFull, webhook.ReasonLaneStalled, webhook.ReasonBreakerOpen, webhook.ReasonCut} {
+			if why[r] == 0 {
+				t.Errorf("nothing was put back as %s: %v", r, why)
+			}
+		}
+		for _, p := range b.putBack() {
+			if wait := p.NotBefore.Sub(p.at); wait < 20*time.Second {
+				t.Errorf("put back %v before it is due", wait)
 			}
 		}
 	})

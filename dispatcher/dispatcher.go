@@ -157,6 +157,9 @@ const (
 	// heldShareEach that of one endpoint: timers are the receivers' to set
 	// (Retry-After), and what is held must not keep others from being read.
 	heldShare, heldShareEach = 8, 64
+	// suspectShare is the part of the byte budget that an endpoint's queue may
+	// take before its first success, or when it does nothing but fail.
+	suspectShare = 64
 	// waitersPerEndpoint bounds the immediate retries of one endpoint.
 	waitersPerEndpoint = 64
 	// blockedFor is how often a lease is asked again that may not be acted on,
@@ -170,8 +173,8 @@ const (
 	// jobOverhead is what a delivery costs besides its body.
 	jobOverhead = 1 << 10
 	// slowQueue is how long a lane may need for its queue while half of the
-	// byte budget is used up; a slower one puts back what it can't start. So a
-	// budget that is used up is given back soon.
+	// byte budget is used up; a slower one puts back what it can't start, and so
+	// does one of unknown pace. So a budget that is used up is given back soon.
 	slowQueue = time.Second
 	// aheadOfTime is how far beyond max_age a delivery may be due; later it is
 	// not ours to wait for (a receiver's Retry-After is granted a day).
@@ -213,9 +216,12 @@ type leaseState struct {
 	cancel  context.CancelFunc
 	closing bool // nothing starts any more
 	held    int
-	blocked []*job        // wait until the lease may be acted on again
-	open    int           // jobs that are being sent, settled or put back
-	idle    chan struct{} // closed when closing and open is 0
+	blocked []*job // wait until the lease may be acted on again
+	// behind are the jobs that were matched by a registry newer than ours, by
+	// its topic's ID; each entry has one goroutine waiting for it.
+	behind map[[16]byte][]*job
+	open   int           // jobs that are being sent, settled or put back
+	idle   chan struct{} // closed when closing and open is 0
 }
 
 // job is one delivery in the dispatcher's hands.
@@ -243,6 +249,12 @@ func New(cfg Config) (*Dispatcher, error) {
 	}
 	away := max(leastAway, cfg.SmallestTier)
 	cfg.Lanes.MinTurn = max(cfg.Lanes.MinTurn, away)
+	if cfg.Lanes.QueueBytes == 0 {
+		cfg.Lanes.QueueBytes = lanes.DefaultQueueBytes
+	}
+	if cfg.Lanes.SuspectBytes == 0 {
+		cfg.Lanes.SuspectBytes = int(max(1, min(int64(cfg.Lanes.QueueBytes), cfg.ByteBudget/suspectShare)))
+	}
 	set, err := lanes.New[*job](cfg.Lanes)
 	if err != nil {
 		return nil, fmt.Errorf("making lanes: %w", err)

@@ -35,6 +35,8 @@ type bench struct {
 	mu        sync.Mutex
 	endpoints map[string]Endpoint // by ID
 	version   int64               // the registry's position
+	asking    int                 // calls of WaitReached under way
+	asked     int                 // and at most
 	reached   chan struct{}       // closed and made anew when version changes
 	contracts map[string]*Contract
 	answer    func(ctx context.Context, endpoint string, n int) send.Result
@@ -247,6 +249,14 @@ func (d *benchDirectory) Reached(v webhook.RegistryVersion) bool {
 }
 
 func (d *benchDirectory) WaitReached(ctx context.Context, v webhook.RegistryVersion) error {
+	ask := func(n int) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.asking += n
+		d.asked = max(d.asked, d.asking)
+	}
+	ask(1)
+	defer ask(-1)
 	for {
 		d.mu.Lock()
 		ok, changed := d.version >= v.Offset, d.reached
@@ -260,6 +270,13 @@ func (d *benchDirectory) WaitReached(ctx context.Context, v webhook.RegistryVers
 			return ctx.Err()
 		}
 	}
+}
+
+// waiting returns how many calls wait for the registry, and how many did at most.
+func (b *bench) waiting() (now, most int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.asking, b.asked
 }
 
 func (b *bench) advance(version int64) {

@@ -10,21 +10,14 @@ import (
 // carryOut does what was decided under the lock. POSTs go first: putting back
 // may wait for the producer, and they have their slots already.
 func (d *Dispatcher) carryOut(acts []action) {
-	var behind []*job
+	for _, a := range acts {
+		if a.do == doPost {
+			go d.post(a.job)
+		}
+	}
 	for _, a := range acts {
 		switch a.do {
 		case doPost:
-			go d.post(a.job)
-		case doWait:
-			behind = append(behind, a.job)
-		}
-	}
-	if len(behind) > 0 {
-		d.awaitRegistry(behind)
-	}
-	for _, a := range acts {
-		switch a.do {
-		case doPost, doWait:
 		case doDefer:
 			d.deferJob(a.job, a.at, a.reason)
 		case doDiscard:

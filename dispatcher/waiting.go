@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"slices"
 	"time"
 
 	"posthorn/dispatcher/lanes"
@@ -35,6 +36,69 @@ func (d *Dispatcher) unblock(now time.Time, acts *[]action) {
 	}
 }
 
+// retryRegistry is the wait after the registry could not be asked.
+const retryRegistry = time.Second
+
+// awaitRegistry keeps a job until the registry knows what it was matched by, so
+// that a brand-new endpoint is never taken for a deleted one. One goroutine of a
+// lease waits for all versions of one topic; those of another topic (of a
+// cluster that was restored, say) are waited for on their own. The lock is held.
+func (d *Dispatcher) awaitRegistry(j *job) {
+	st, topic := j.state, j.d.Registry.TopicID
+	waiting, awaited := st.behind[topic]
+	if st.behind == nil {
+		st.behind = make(map[[16]byte][]*job)
+	}
+	st.behind[topic] = append(waiting, j)
+	if !awaited {
+		go d.admitBehind(st, topic)
+	}
+}
+
+// admitBehind admits the jobs that wait for versions of a registry topic as it
+// reaches them, until none waits any more. What joins while the least version so
+// far is waited for is looked at when that is reached.
+func (d *Dispatcher) admitBehind(st *leaseState, topic [16]byte) {
+	for more := true; more; {
+		d.mu.Lock()
+		v := st.behind[topic][0].d.Registry
+		for _, j := range st.behind[topic] {
+			v.Offset = min(v.Offset, j.d.Registry.Offset)
+		}
+		d.mu.Unlock()
+		for st.ctx.Err() == nil {
+			err := d.cfg.Directory.WaitReached(st.ctx, v)
+			if err == nil {
+				break
+			}
+			d.cfg.Log.Warn("waiting for the registry", "error", err)
+			select {
+			case <-st.ctx.Done():
+			case <-time.After(retryRegistry):
+			}
+		}
+		var acts []action
+		d.mu.Lock()
+		var reached []*job
+		st.behind[topic] = slices.DeleteFunc(st.behind[topic], func(j *job) bool {
+			ok := j.d.Registry.Offset <= v.Offset || st.ctx.Err() != nil || d.cfg.Directory.Reached(j.d.Registry)
+			if ok {
+				reached = append(reached, j)
+			}
+			return ok
+		})
+		if more = len(st.behind[topic]) > 0; !more {
+			delete(st.behind, topic)
+		}
+		for _, j := range reached {
+			d.admit(time.Now(), j, &acts)
+		}
+		d.lanesChanged()
+		d.mu.Unlock()
+		d.carryOut(acts)
+	}
+}
+
 // slowLane reports whether a delivery should be put back, and for how long,
 // because memory is getting short and its lane would keep it for long.
 func (d *Dispatcher) slowLane(now time.Time, j *job) (wait time.Duration, slow bool) {
@@ -42,10 +106,19 @@ func (d *Dispatcher) slowLane(now time.Time, j *job) (wait time.Duration, slow b
 		return 0, false
 	}
 	lane, ok := d.lanes.Lane(j.d.EndpointID)
-	if p := pace(lane); !ok || lane.Hanging || p == 0 || float64(lane.Queued) <= p*slowQueue.Seconds() {
+	if !ok || lane.Hanging || float64(lane.Queued) <= pace(lane)*slowQueue.Seconds() {
 		return 0, false
 	}
-	return d.lanes.Turn(now, j.d.EndpointID), true
+	return d.wayBack(now, j), true
+}
+
+// wayBack is how long a delivery that its lane has no room for is put back: until
+// its turn, or as parked where the lane makes no progress. The lock is held.
+func (d *Dispatcher) wayBack(now time.Time, j *job) time.Duration {
+	if lane, ok := d.lanes.Lane(j.d.EndpointID); !ok || lane.Hanging || lane.Failing {
+		return d.parkFor(j.d)
+	}
+	return d.lanes.Turn(now, j.d.EndpointID)
 }
 
 // pace is how many POSTs a second a lane makes, 0 if nothing is known.

@@ -17,6 +17,10 @@ type Config struct {
 	// and 4 MiB. A single item larger than QueueBytes fits an empty queue.
 	QueueRecords int
 	QueueBytes   int
+	// SuspectBytes bounds the queue of a lane that has not succeeded, ever or
+	// for SlowAfter of failures, as QueueBytes does; default QueueBytes. Nobody
+	// knows how long such a lane would keep what it queues.
+	SuspectBytes int
 	// MaxInFlight bounds the POSTs in flight over all lanes; default 4,096.
 	MaxInFlight int
 	// SickShare is the part of MaxInFlight up to which lanes known to be sick
@@ -40,6 +44,9 @@ type Config struct {
 	IdleFor   time.Duration
 }
 
+// DefaultQueueBytes is what QueueBytes is where nothing is said.
+const DefaultQueueBytes = 4 << 20
+
 func or[N int | float64 | time.Duration](v, def N) N {
 	if v == 0 {
 		return def
@@ -52,7 +59,8 @@ func (c Config) withDefaults() Config {
 	c.MaxInFlight = or(c.MaxInFlight, 4096)
 	c.MaxWidth = or(c.MaxWidth, min(max(256, c.InitialWidth), max(c.MaxInFlight, c.InitialWidth)))
 	c.QueueRecords = or(c.QueueRecords, 4096)
-	c.QueueBytes = or(c.QueueBytes, 4<<20)
+	c.QueueBytes = or(c.QueueBytes, DefaultQueueBytes)
+	c.SuspectBytes = or(c.SuspectBytes, c.QueueBytes)
 	c.SickShare = or(c.SickShare, 0.25)
 	c.UnprovenShare = or(c.UnprovenShare, max(0.75, c.SickShare))
 	c.SlowAfter = or(c.SlowAfter, 5*time.Second)
@@ -76,6 +84,8 @@ func (c Config) Validate() error {
 	check(c.MaxWidth >= c.InitialWidth, "MaxWidth is %d, want at least InitialWidth (%d)", c.MaxWidth, c.InitialWidth)
 	check(c.QueueRecords >= 1, "QueueRecords is %d, want at least 1", c.QueueRecords)
 	check(c.QueueBytes >= 1, "QueueBytes is %d, want at least 1", c.QueueBytes)
+	check(c.SuspectBytes >= 1 && c.SuspectBytes <= c.QueueBytes,
+		"SuspectBytes is %d, want at least 1 and at most QueueBytes (%d)", c.SuspectBytes, c.QueueBytes)
 	check(c.MaxInFlight >= 1, "MaxInFlight is %d, want at least 1", c.MaxInFlight)
 	check(c.SickShare > 0 && c.SickShare <= 1, "SickShare is %v, want a part in (0, 1]", c.SickShare)
 	check(c.UnprovenShare >= c.SickShare && c.UnprovenShare <= 1,

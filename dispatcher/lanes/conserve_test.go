@@ -113,10 +113,13 @@ func (a *auditor) step(op, x, y byte) {
 		}
 		a.removed("Remove", a.taken)
 	case 15:
-		if y%2 == 0 {
+		switch y % 3 {
+		case 0:
 			a.s.Narrow(a.now, key)
-		} else {
+		case 1:
 			a.s.Turn(a.now, key)
+		case 2:
+			a.s.Limits(a.now, key, float64(y%5), int(x%3))
 		}
 	}
 	a.audit()

@@ -8,8 +8,8 @@
 //
 // [Set.Offer] answers Start (POST it now), Queued (a later [Set.Finish] or
 // [Set.Due] hands it out), Spill (the lane works but is full: put it back and
-// let it return at its turn) or Park (the lane makes no progress: put it back
-// for longer). Every item offered leaves the set exactly once: started, or
+// let it return at its turn) or Park (the lane makes no progress, or is full and
+// does nothing but fail: put it back for longer). Every item offered leaves the set exactly once: started, or
 // refused by Offer, or taken out by Shed, Remove or RemoveKey.
 //
 // # Why a sick endpoint costs its neighbours nothing

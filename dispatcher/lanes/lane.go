@@ -42,7 +42,9 @@ type lane[T any] struct {
 
 	// answered is when a POST last succeeded, or failed in less than SlowAfter.
 	answered instant
-	idleAt   instant // when it last ran out of work
+	// succeeded is when a POST last succeeded.
+	succeeded instant
+	idleAt    instant // when it last ran out of work
 	// latency is the moving average over successes, over about eight of them.
 	latency time.Duration
 
@@ -110,6 +112,12 @@ func (l *lane[T]) stallAfter(c *Config) instant {
 	return instant(max(c.SlowAfter, 2*l.latency))
 }
 
+// failing reports whether the lane does nothing but fail, and may for long: its
+// last outcome was a failure, and its last success, if any, is SlowAfter ago.
+func (l *lane[T]) failing(c *Config, now instant) bool {
+	return l.failed && now-l.succeeded >= instant(c.SlowAfter)
+}
+
 // quietSince is since when the lane, with POSTs in flight, has had no answer.
 func (l *lane[T]) quietSince() instant { return max(l.starts[0], l.answered) }
 
@@ -162,10 +170,29 @@ func (l *lane[T]) dueAt() instant {
 	return never
 }
 
+// interval is the time between two POSTs at that rate: a day at most, so that no
+// rate can overflow a sum.
+func interval(rate float64) instant {
+	return instant(min(float64(time.Second)/rate, float64(24*time.Hour)))
+}
+
+// limit sets the endpoint's own limits. Where they change, what follows from the
+// old ones is forgotten: the wait for the next POST, the measured pace, and the
+// turns that new arrivals would line up behind.
+func (l *lane[T]) limit(now instant, rate float64, capped int) {
+	if rate == l.rate && capped == l.capped {
+		return
+	}
+	if rate > 0 {
+		l.tat = min(l.tat, now+interval(rate))
+	}
+	l.rate, l.capped = rate, capped
+	l.pace, l.out = pace{}, outstanding{}
+}
+
 func (l *lane[T]) spendToken(now instant) {
 	if l.rate > 0 {
-		// A day at most, so that no rate can overflow the sum.
-		l.tat = max(l.tat, now) + instant(min(float64(time.Second)/l.rate, float64(24*time.Hour)))
+		l.tat = max(l.tat, now) + interval(l.rate)
 	}
 }
 
@@ -176,6 +203,6 @@ func (l *lane[T]) blank(now instant) bool {
 
 // reset makes the lane a new one, keeping the memory it has grown.
 func (l *lane[T]) reset(c *Config, key string) {
-	*l = lane[T]{key: key, starts: l.starts[:0], queue: queue[T]{ring: l.queue.ring}, answered: never, idleAt: never, tat: never}
+	*l = lane[T]{key: key, starts: l.starts[:0], queue: queue[T]{ring: l.queue.ring}, answered: never, succeeded: never, idleAt: never, tat: never}
 	l.width = newWidth(c)
 }

@@ -66,7 +66,7 @@ const (
 	Start  Verdict = iota + 1 // POST it now; call Finish when it is done
 	Queued                    // kept; Finish or Due will hand it out
 	Spill                     // put it back, to be offered again as Returning after Decision.After
-	Park                      // put it back for longer: the lane makes no progress
+	Park                      // put it back for longer: the lane makes no progress, or is full and only fails
 )
 
 // String returns the verdict's name.
@@ -131,7 +131,7 @@ func (s *Set[T]) at(now time.Time) instant {
 func (s *Set[T]) Offer(now time.Time, key string, item T, size int, o Options) Decision {
 	t := s.at(now)
 	l := s.lane(key)
-	l.rate, l.capped = o.Rate, o.MaxWidth
+	l.limit(t, o.Rate, o.MaxWidth)
 	l.out.expire(t)
 	if o.Returning {
 		l.out.returned()
@@ -160,8 +160,15 @@ func (s *Set[T]) decide(l *lane[T], now instant, size int, returning bool) Decis
 	if l.hanging {
 		return Decision{Verdict: Park}
 	}
-	full := l.queue.n >= s.cfg.QueueRecords || l.queue.n > 0 && l.queue.bytes+size > s.cfg.QueueBytes
+	failing, most := l.failing(&s.cfg, now), s.cfg.QueueBytes
+	if failing || !l.proven {
+		most = s.cfg.SuspectBytes
+	}
+	full := l.queue.n >= s.cfg.QueueRecords || l.queue.n > 0 && l.queue.bytes+size > most
 	if full || !returning && l.out.count() > 0 {
+		if failing {
+			return Decision{Verdict: Park}
+		}
 		return Decision{Verdict: Spill, After: l.turn(&s.cfg, now)}
 	}
 	return Decision{Verdict: Queued}
@@ -199,7 +206,7 @@ func (s *Set[T]) learn(l *lane[T], now instant, ok bool, latency time.Duration) 
 		l.hanging, l.answered = false, now
 	}
 	if ok {
-		l.proven = true
+		l.proven, l.succeeded = true, now
 		if l.latency == 0 {
 			l.latency = latency
 		}
@@ -234,6 +241,17 @@ func (s *Set[T]) NextDue() (time.Time, bool) {
 		at = l.alarms[timerDue].at
 	}
 	return s.epoch.Add(time.Duration(at)), true
+}
+
+// Limits tells the endpoint's lane, if it has one, of limits that were changed
+// (see [Options]): they count at once, also for what is queued. Ask NextDue
+// afterwards.
+func (s *Set[T]) Limits(now time.Time, key string, rate float64, maxWidth int) {
+	t := s.at(now)
+	if l := s.lanes[key]; l != nil {
+		l.limit(t, rate, maxWidth)
+		s.settle(l, t)
+	}
 }
 
 // Turn counts one more spilled delivery of the endpoint, which the caller took

@@ -34,12 +34,12 @@ func TestValidateNamesEveryMistake(t *testing.T) {
 			t.Errorf("MaxInFlight %d: %v", n, err)
 		}
 	}
-	err := Config{InitialWidth: -1, MaxWidth: -2, QueueRecords: -1, QueueBytes: -1, MaxInFlight: -1, SickShare: 2,
+	err := Config{InitialWidth: -1, MaxWidth: -2, QueueRecords: -1, QueueBytes: -1, SuspectBytes: -1, MaxInFlight: -1, SickShare: 2,
 		UnprovenShare: 0.1, SlowAfter: 1, MinTurn: -1, MaxTurn: -2, IdleLanes: -1, IdleFor: -1}.Validate()
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, field := range []string{"InitialWidth", "MaxWidth", "QueueRecords", "QueueBytes", "MaxInFlight", "SickShare",
+	for _, field := range []string{"InitialWidth", "MaxWidth", "QueueRecords", "QueueBytes", "SuspectBytes", "MaxInFlight", "SickShare",
 		"UnprovenShare", "SlowAfter", "MinTurn", "MaxTurn", "IdleLanes", "IdleFor"} {
 		if !strings.Contains(err.Error(), field+" is") {
 			t.Errorf("%s is not named in: %v", field, err)
@@ -80,6 +80,40 @@ func TestEndpointsOwnWidthIsKept(t *testing.T) {
 			t.Fatalf("%d started, want 1", len(got))
 		}
 	}
+}
+
+// What a lane shows no success for is kept short, also when it had success once:
+// full, it is spilled while nothing is known, and parked once it only fails.
+func TestALaneWithoutSuccessQueuesOnlyItsSuspectBytes(t *testing.T) {
+	s, now := must(t, Config{QueueBytes: 1000, SuspectBytes: 100}), time.Unix(0, 0)
+	queue := func(want int, then Verdict) {
+		t.Helper()
+		for i := range 100 {
+			if d := s.Offer(now, "k", i, 10, Options{Returning: true}); d.Verdict != Start && d.Verdict != Queued {
+				expect(t, d, then)
+				break
+			}
+		}
+		if l, _ := s.Lane("k"); l.QueuedBytes != want {
+			t.Errorf("%d bytes queued, want %d", l.QueuedBytes, want)
+		}
+	}
+	queue(100, Spill)
+	now = now.Add(time.Second)
+	s.Finish(now, "k", Failed, time.Second, nil)
+	expect(t, s.Offer(now, "k", 0, 10, Options{}), Park)
+	s.Finish(now, "k", OK, time.Second, nil)
+	queue(1000, Spill)
+
+	s.Shed("k", nil)
+	s.Finish(now, "k", Failed, time.Second, nil)
+	queue(1000, Spill) // one failure among successes changes nothing
+	now = now.Add(4 * time.Second)
+	s.Finish(now, "k", Failed, 4*time.Second, nil)
+	now = now.Add(time.Second)
+	expect(t, s.Offer(now, "k", 0, 10, Options{}), Park)
+	s.Shed("k", nil)
+	queue(100, Park)
 }
 
 // A failing endpoint is probed with one POST at a time, and its first success

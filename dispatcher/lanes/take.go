@@ -51,7 +51,7 @@ func (s *Set[T]) RemoveKey(key string, into []T) []T {
 	if l == nil {
 		return into
 	}
-	l.failed, l.hanging, l.proven = false, false, false
+	l.failed, l.hanging, l.proven, l.succeeded = false, false, false, never
 	l.width, l.pace, l.out, l.latency = newWidth(&s.cfg), pace{}, outstanding{}, 0
 	return s.take(l, nil, into)
 }
@@ -104,14 +104,15 @@ type LaneStats struct {
 	Latency     time.Duration // moving average of successes; 0 before
 	Sick        bool          // with something in flight: within the sick share
 	Hanging     bool
+	Failing     bool // the last outcome a failure, and no success for SlowAfter
 }
 
-func (l *lane[T]) stats() LaneStats {
+func (l *lane[T]) stats(c *Config, now instant) LaneStats {
 	return LaneStats{
 		InFlight: l.inFlight(), Width: l.effectiveWidth(),
 		Queued: l.queue.n, QueuedBytes: l.queue.bytes, Out: l.out.count(),
 		PerSecond: l.pace.perSec, Latency: l.latency,
-		Sick: l.class == sick && l.inFlight() > 0, Hanging: l.hanging,
+		Sick: l.class == sick && l.inFlight() > 0, Hanging: l.hanging, Failing: l.failing(c, now),
 	}
 }
 
@@ -120,7 +121,7 @@ func (l *lane[T]) stats() LaneStats {
 func (s *Set[T]) Lanes() iter.Seq2[string, LaneStats] {
 	return func(yield func(string, LaneStats) bool) {
 		for l := s.backlogged.head; l != nil; l = l.links[roleQueued].next {
-			if !yield(l.key, l.stats()) {
+			if !yield(l.key, l.stats(&s.cfg, s.clock)) {
 				return
 			}
 		}
@@ -133,7 +134,7 @@ func (s *Set[T]) Lane(key string) (LaneStats, bool) {
 	if l == nil {
 		return LaneStats{}, false
 	}
-	return l.stats(), true
+	return l.stats(&s.cfg, s.clock), true
 }
 
 // Stats is the state of a set.

@@ -72,6 +72,32 @@ func TestFloodIsSpilledAboutOnceAndKeepsTheEndpointBusy(t *testing.T) {
 	}
 }
 
+// An endpoint's own limit on POSTs in flight and its latency tell its pace before
+// that is measured: what is spilled gets turns that it can keep.
+func TestALaneAtItsEndpointsLimitGivesTurnsAtItsPaceFromTheFirstAnswerOn(t *testing.T) {
+	s, now := must(t, Config{QueueRecords: 10}), time.Unix(0, 0)
+	id := 0
+	offer := func() Decision {
+		id++
+		return s.Offer(now, "k", id, 1, Options{MaxWidth: 2})
+	}
+	for range 12 {
+		offer()
+	}
+	now = now.Add(time.Second)
+	for range 2 {
+		s.Finish(now, "k", OK, time.Second, nil)
+	}
+	for range 2 {
+		expect(t, offer(), Queued)
+	}
+	first, second := offer(), offer()
+	expect(t, first, Spill)
+	if step := second.After - first.After; step < 450*time.Millisecond || step > 500*time.Millisecond {
+		t.Errorf("turns %v apart, want half a second", step)
+	}
+}
+
 // While spilled deliveries are out, what arrives new lines up behind them even
 // if the queue has room, and what returns is let in.
 func TestQueueBelongsToThoseWhoseTurnHasComeWhileAnyAreOut(t *testing.T) {
@@ -186,6 +212,60 @@ func TestRateIsUsedAndNeverExceeded(t *testing.T) {
 				t.Errorf("rate %v, timers %v late: used %.3f of it, want 0.95", rate, late, used)
 			}
 		}
+	}
+}
+
+// A limit that is changed counts at once, for what is queued as for what comes:
+// nothing waits out the old spacing, or lines up behind turns given at it.
+func TestAChangedLimitCountsAtOnceForWhatIsQueuedAndSpilled(t *testing.T) {
+	s, now := must(t, Config{QueueRecords: 3}), time.Unix(0, 0)
+	slow, fast := Options{Rate: 0.01, MaxWidth: 1}, Options{Rate: 100, MaxWidth: 2}
+	id := 0
+	offer := func(o Options) Decision {
+		id++
+		return s.Offer(now, "k", id, 1, o)
+	}
+	expect(t, offer(slow), Start)
+	for range 10 {
+		offer(slow)
+	}
+	before, _ := s.Lane("k")
+	if before.Queued+before.Out != 10 {
+		t.Fatalf("%+v, want 10 queued or out", before)
+	}
+	now = now.Add(10 * time.Millisecond)
+	s.Finish(now, "k", OK, 10*time.Millisecond, nil)
+
+	s.Limits(now, "k", fast.Rate, fast.MaxWidth)
+	if at, ok := s.NextDue(); ok != (before.Queued > 0) || at.Sub(now) > 10*time.Millisecond {
+		t.Errorf("at 100 a second the next is due in %v (%v)", at.Sub(now), ok)
+	}
+	started := 0
+	for range before.Queued {
+		started += len(s.Due(now, nil))
+		for range started {
+			s.Finish(now, "k", OK, 0, nil)
+		}
+		now = now.Add(10 * time.Millisecond)
+	}
+	if started != before.Queued {
+		t.Errorf("%d of %d started", started, before.Queued)
+	}
+	if d := offer(fast); d.Verdict != Start && d.Verdict != Queued {
+		t.Errorf("%v: it waits behind the turns of the old rate", d)
+	}
+
+	now = now.Add(time.Second)
+	s.Finish(now, "k", OK, time.Second, nil)
+	s.Limits(now, "k", 0.1, 1)
+	expect(t, offer(Options{Rate: 0.1, MaxWidth: 1}), Start)
+	expect(t, offer(Options{Rate: 0.1, MaxWidth: 1}), Queued)
+	if at, ok := s.NextDue(); ok && at.Sub(now) < 9*time.Second {
+		t.Errorf("at one in ten seconds the next is due in %v", at.Sub(now))
+	}
+	s.Limits(now, "nobody", 5, 5)
+	if _, known := s.Lane("nobody"); known {
+		t.Error("a lane was made for an endpoint without work")
 	}
 }
 

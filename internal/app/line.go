@@ -202,7 +202,7 @@ func (l *Line) buildStages(ctx context.Context) error {
 		}
 	}
 	if l.opts.Roles.Has(RoleDispatch) {
-		if err := l.buildDispatch(publisher); err != nil {
+		if err := l.buildDispatch(ladder, publisher); err != nil {
 			return err
 		}
 	}
@@ -283,7 +283,7 @@ func (l *Line) buildMatch(ctx context.Context) error {
 		Handler: matcher(&fanoutEvents{invalid: topics.Name(l.cfg.Prefix, topics.RoleInvalid)}, 16<<20)})
 }
 
-func (l *Line) buildDispatch(publisher *retrytopics.Publisher) error {
+func (l *Line) buildDispatch(ladder retrytopics.Ladder, publisher *retrytopics.Publisher) error {
 	guard, err := safedial.NewGuard(safedial.Policy{
 		AllowCIDRs: l.cfg.Delivery.AllowCIDR, DenyCIDRs: l.cfg.Delivery.DenyCIDR,
 		AnyPort: l.cfg.Delivery.Ports.Any, AllowPorts: l.cfg.Delivery.Ports.List, HTTPSOnly: l.cfg.Delivery.HTTPSOnly,
@@ -323,7 +323,7 @@ func (l *Line) buildDispatch(publisher *retrytopics.Publisher) error {
 		Breaker: breaker.Config{Window: l.cfg.Breaker.Window, MinRequests: l.cfg.Breaker.MinRequests,
 			FailureRatio: l.cfg.Breaker.FailureRatio, OpenFor: l.cfg.Breaker.OpenFor},
 		Schedule: l.cfg.Delivery.Schedule, Parks: parks, LongestTimeout: l.longestTimeout(),
-		MaxAge: l.cfg.Delivery.MaxAge, SmallestTier: l.cfg.Delivery.Tiers[0], ByteBudget: int64(l.cfg.Delivery.ByteBudget),
+		MaxAge: l.cfg.Delivery.MaxAge, SmallestTier: ladder.Smallest(), ByteBudget: int64(l.cfg.Delivery.ByteBudget),
 	})
 	if err != nil {
 		return fmt.Errorf("making the dispatcher: %w", err)

@@ -168,6 +168,7 @@ func TestBadDocumentsAreRefusedWithTheirLine(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"syntax", "a: b\n  c: [", "not valid YAML"},
 		{"prefix", "\nprefix: a b\n", "p.yaml:2: prefix: want 1 to 200 letters"},
+		{"no tier below max_age", "delivery: {max_age: 1h, tiers: [1h]}\n", "p.yaml:1: delivery.tiers[0]: 1h is as long as delivery.max_age of 1h"},
 		{"two documents", "prefix: a\n---\nprefix: b\n", "p.yaml:3: a second YAML document"},
 		{"a list", "- a\n", "p.yaml:1: want keys of its own"},
 		{"no value", "prefix:\n", "p.yaml:1: prefix: has no value"},

@@ -254,6 +254,10 @@ func (j *judge) delivery() {
 			j.fail(path, "%s comes after %s; want tiers in ascending order, each once", FormatDuration(tier), FormatDuration(d.Tiers[i-1]))
 		}
 	}
+	if len(d.Tiers) > 0 && d.Tiers[0] >= d.MaxAge {
+		j.fail("delivery.tiers[0]", "%s is as long as delivery.max_age of %s: whatever is put back would be too old when it returns; want a shorter tier",
+			FormatDuration(d.Tiers[0]), FormatDuration(d.MaxAge))
+	}
 	j.positive("delivery.dedup_window", d.DedupWindow)
 	j.upTo("delivery.max_in_flight", d.MaxInFlight, 1_000_000)
 	if d.ByteBudget < MiB {
