@@ -26,7 +26,7 @@ type devLine struct {
 	ended chan error
 }
 
-func startDev(t *testing.T, dir string) *devLine {
+func startDev(t *testing.T, dir string, change ...func(*DevOptions)) *devLine {
 	t.Helper()
 	cfg := config.Default()
 	cfg.Partitions = config.Partitions{Deliveries: 1, Fanout: 1, Attempts: 1, Dead: 1, Events: 1, Invalid: 1}
@@ -35,10 +35,12 @@ func startDev(t *testing.T, dir string) *devLine {
 	ctx, stop := context.WithCancel(t.Context())
 	d := &devLine{t: t, stop: stop, ended: make(chan error, 1)}
 	running := make(chan Addresses, 1)
-	go func() {
-		d.ended <- Dev(ctx, DevOptions{Options: Options{Config: cfg, Log: slog.New(slog.DiscardHandler)}, DataDir: dir,
-			Running: func(a Addresses) { running <- a }})
-	}()
+	opts := DevOptions{Options: Options{Config: cfg, Log: slog.New(slog.DiscardHandler)}, DataDir: dir,
+		Running: func(a Addresses) { running <- a }}
+	for _, c := range change {
+		c(&opts)
+	}
+	go func() { d.ended <- Dev(ctx, opts) }()
 	select {
 	case d.at = <-running:
 	case err := <-d.ended:

@@ -28,7 +28,10 @@ import (
 	"posthorn/webhook"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	embedded.ClickHouseChild()
+	goleak.VerifyTestMain(m)
+}
 
 // world is a broker, receivers and any number of Posthorn processes on a
 // network in memory, in virtual time.
