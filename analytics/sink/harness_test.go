@@ -63,6 +63,21 @@ type rig struct {
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	clickhousetest.Library(t)
+	r := newBroker(t)
+	r.start()
+	t.Cleanup(func() {
+		r.end()
+		r.stop()
+	})
+	if _, err := schema.Migrate(t.Context(), r.conn, schema.Options{Database: database}); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// newBroker makes a rig without an engine.
+func newBroker(t *testing.T) *rig {
+	t.Helper()
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(partitions, deliveriesTopic, attemptsTopic, invalidTopic))
 	if err != nil {
 		t.Fatal(err)
@@ -76,17 +91,14 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.producer.Close)
-	r.start()
-	t.Cleanup(func() {
-		for _, s := range r.sinks {
-			s.kill()
-		}
-		r.stop()
-	})
-	if _, err := schema.Migrate(t.Context(), r.conn, schema.Options{Database: database}); err != nil {
-		t.Fatal(err)
-	}
 	return r
+}
+
+// end ends what sinks still run.
+func (r *rig) end() {
+	for _, s := range r.sinks {
+		s.kill()
+	}
 }
 
 // start runs the engine on the rig's directory.
@@ -307,9 +319,14 @@ type faults struct {
 	// sending is asked before a batch is sent, sent after it came through; an
 	// error takes the place of the answer.
 	sending, sent func(table string) error
+	// old servers take no settings that are strings.
+	old bool
 }
 
 func (f *faults) PrepareBatch(ctx context.Context, query string, opts ...driver.PrepareBatchOption) (driver.Batch, error) {
+	if f.old {
+		ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{}))
+	}
 	b, err := f.Conn.PrepareBatch(ctx, query, opts...)
 	if err != nil {
 		return nil, err
