@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"posthorn/dispatcher/breaker"
@@ -256,6 +257,7 @@ func TestALaneOfUnknownPaceTakesAShareOfTheByteBudget(t *testing.T) {
 			name := fmt.Sprint("new", i)
 			b.endpoint(name)
 			b.take(newLease(), b.many(50, name)...)
+			synctest.Wait() // what is put back gives its bytes back
 			if s := laneOf(b, name); s.InFlight == 0 || s.Queued > 10 || i < 10 && s.Queued < 5 {
 				t.Fatalf("%+v: want a 64th of the budget queued, 10 at most", s)
 			}
@@ -507,6 +509,39 @@ func TestAHangingLaneParksItsQueue(t *testing.T) {
 		}
 		if finished(tickets) != 16 {
 			t.Errorf("%d finished", finished(tickets))
+		}
+	})
+}
+
+// What an endpoint that turned slow had queued goes back to its turn: in its queue
+// it would hold the watermark for as long as the endpoint needs for all of it.
+func TestAnEndpointThatSlowsDownGivesItsQueueUp(t *testing.T) {
+	dispatching(t, nil, func(b *bench) {
+		b.endpoint("e")
+		b.mu.Lock()
+		e := b.endpoints["e"]
+		e.MaxInFlight = 1
+		b.endpoints["e"] = e
+		b.mu.Unlock()
+		b.setAnswer(func(ctx context.Context, _ string, n int) send.Result {
+			if n < 10 {
+				return after(ctx, 10*time.Millisecond, status(200))
+			}
+			return after(ctx, 4*time.Second, status(200))
+		})
+		tickets := b.take(newLease(), b.many(300, "e")...)
+		time.Sleep(90 * time.Second)
+		if s := laneOf(b, "e"); s.Queued > 10 {
+			t.Errorf("%d are queued that need 4 s each", s.Queued)
+		}
+		parks := b.settlements(webhook.KindPark)
+		if len(parks) < 200 || finished(tickets) < 285 {
+			t.Errorf("%d put back, %d of 300 finished", len(parks), finished(tickets))
+		}
+		for _, s := range parks {
+			if s.Reason != webhook.ReasonLaneFull {
+				t.Fatalf("put back as %s", s.Reason)
+			}
 		}
 	})
 }

@@ -165,7 +165,8 @@ const (
 	// blockedFor is how often a lease is asked again that may not be acted on,
 	// or whose commit is late.
 	blockedFor = 50 * time.Millisecond
-	// stalledEvery is how often hanging lanes are looked for.
+	// stalledEvery is how often hanging lanes are looked for, and those that keep
+	// what they queue for too long.
 	stalledEvery = 250 * time.Millisecond
 	// sweepPart is the part of the breakers that is looked at each time: all
 	// within half a minute.
@@ -287,7 +288,8 @@ func (d *Dispatcher) Room(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Run moves what becomes due and parks what hangs, until ctx ends.
+// Run moves what becomes due, parks what hangs and puts back what is queued for
+// too long, until ctx ends.
 func (d *Dispatcher) Run(ctx context.Context) {
 	timer := time.NewTimer(stalledEvery)
 	defer timer.Stop()
@@ -314,6 +316,9 @@ func (d *Dispatcher) Run(ctx context.Context) {
 			d.breakers.Sweep(d.breakers.Len()/sweepPart + 1)
 			for _, key := range d.lanes.Stalled(now, nil) {
 				d.parkAll(d.lanes.Shed(key, nil), now, webhook.ReasonLaneStalled, &acts)
+			}
+			for _, key := range d.lanes.Overlong(now, nil) {
+				d.putBack(d.lanes.Trim(now, key, nil), now, webhook.ReasonLaneFull, func(j *job) time.Duration { return d.wayBack(now, j) }, &acts)
 			}
 		}
 		next := looked.Add(stalledEvery)

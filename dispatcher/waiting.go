@@ -173,6 +173,11 @@ func (d *Dispatcher) letGo(j *job) {
 }
 
 func (d *Dispatcher) parkAll(jobs []*job, now time.Time, reason webhook.Reason, acts *[]action) {
+	d.putBack(jobs, now, reason, func(j *job) time.Duration { return d.parkFor(j.d) }, acts)
+}
+
+// putBack puts jobs that were taken out of a queue back, each for its wait.
+func (d *Dispatcher) putBack(jobs []*job, now time.Time, reason webhook.Reason, wait func(*job) time.Duration, acts *[]action) {
 	for _, j := range jobs {
 		if j.state.closing {
 			d.letGo(j)
@@ -182,6 +187,6 @@ func (d *Dispatcher) parkAll(jobs []*job, now time.Time, reason webhook.Reason, 
 			d.block(j)
 			continue
 		}
-		d.act(acts, action{job: j, do: doDefer, reason: reason, at: now.Add(d.parkFor(j.d))})
+		d.act(acts, action{job: j, do: doDefer, reason: reason, at: now.Add(wait(j))})
 	}
 }

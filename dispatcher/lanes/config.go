@@ -21,6 +21,10 @@ type Config struct {
 	// for SlowAfter of failures, as QueueBytes does; default QueueBytes. Nobody
 	// knows how long such a lane would keep what it queues.
 	SuspectBytes int
+	// QueueFor bounds the queue of a lane in time: more than can be worked off in
+	// it, at the pace that is known, isn't queued. Default 20 s, or twice MinTurn
+	// if that is more: the first that are spilled are back when half is gone.
+	QueueFor time.Duration
 	// MaxInFlight bounds the POSTs in flight over all lanes; default 4,096.
 	MaxInFlight int
 	// SickShare is the part of MaxInFlight up to which lanes known to be sick
@@ -66,6 +70,7 @@ func (c Config) withDefaults() Config {
 	c.SlowAfter = or(c.SlowAfter, 5*time.Second)
 	c.MinTurn = or(c.MinTurn, 5*time.Second)
 	c.MaxTurn = or(c.MaxTurn, max(time.Hour, c.MinTurn))
+	c.QueueFor = or(c.QueueFor, max(20*time.Second, 2*c.MinTurn))
 	c.IdleLanes = or(c.IdleLanes, 100_000)
 	c.IdleFor = or(c.IdleFor, 30*time.Minute)
 	return c
@@ -93,6 +98,7 @@ func (c Config) Validate() error {
 	check(c.SlowAfter >= 10*time.Millisecond, "SlowAfter is %v, want at least 10ms", c.SlowAfter)
 	check(c.MinTurn > 0, "MinTurn is %v, want more than 0", c.MinTurn)
 	check(c.MaxTurn >= c.MinTurn, "MaxTurn is %v, want at least MinTurn (%v)", c.MaxTurn, c.MinTurn)
+	check(c.QueueFor >= 10*time.Millisecond, "QueueFor is %v, want at least 10ms", c.QueueFor)
 	check(c.IdleLanes >= 0, "IdleLanes is %d, want at least 0", c.IdleLanes)
 	check(c.IdleFor > 0, "IdleFor is %v, want more than 0", c.IdleFor)
 	return errors.Join(errs...)

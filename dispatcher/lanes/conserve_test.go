@@ -100,14 +100,23 @@ func (a *auditor) step(op, x, y byte) {
 			}
 			a.removed("Shed", a.taken)
 		}
+		for _, key := range a.s.Overlong(a.now, nil) {
+			a.taken = a.s.Trim(a.now, key, a.taken[:0])
+			if len(a.taken) == 0 {
+				a.t.Fatalf("%s was overlong, and nothing of it was taken", key)
+			}
+			a.removed("Trim", a.taken)
+		}
 	case 14:
-		switch y % 4 {
+		switch y % 5 {
 		case 0:
 			a.taken = a.s.Remove(func(id int) bool { return id%5 == int(x%5) }, a.taken[:0])
 		case 1:
 			a.taken = a.s.RemoveKey(key, a.taken[:0])
 		case 2:
 			a.taken = a.s.Shed(key, a.taken[:0])
+		case 4:
+			a.taken = a.s.Trim(a.now, key, a.taken[:0])
 		case 3:
 			a.taken = a.s.RemoveFrom(key, func(id int) bool { return id%2 == 0 }, a.taken[:0])
 		}
@@ -142,6 +151,13 @@ func (a *auditor) audit() {
 	}
 	if st.InFlight > s.cfg.MaxInFlight {
 		a.t.Fatalf("%+v over the cap", st)
+	}
+	looked := never
+	for l := s.backlogged.head; l != nil; l = l.links[roleQueued].next {
+		if l.lookAt < looked {
+			a.t.Fatalf("lane %s is to be looked at before the one ahead of it", l.key)
+		}
+		looked = l.lookAt
 	}
 	var byClass [classes]int
 	inFlight, queued, bytes, idle := 0, 0, 0, 0

@@ -9,8 +9,9 @@
 // [Set.Offer] answers Start (POST it now), Queued (a later [Set.Finish] or
 // [Set.Due] hands it out), Spill (the lane works but is full: put it back and
 // let it return at its turn) or Park (the lane makes no progress, or is full and
-// does nothing but fail: put it back for longer). Every item offered leaves the set exactly once: started, or
-// refused by Offer, or taken out by Shed, Remove or RemoveKey.
+// does nothing but fail: put it back for longer). Every item offered leaves the
+// set exactly once: started, or refused by Offer, or taken out by Shed, Trim,
+// Remove, RemoveFrom or RemoveKey.
 //
 // # Why a sick endpoint costs its neighbours nothing
 //
@@ -54,11 +55,19 @@
 //
 // # Spills
 //
+// A lane is full when it has queued what its bounds in records and bytes allow,
+// or as much as it can start within QueueFor: what is queued isn't finished, and
+// whoever remembers what is unfinished would remember more and more behind a slow
+// lane. A lane that gets slow afterwards gives its queue up, half of it at a time
+// ([Set.Overlong], [Set.Trim]).
+//
 // A full lane that makes progress tells each delivery it refuses when to come
 // back: one after the other, at the pace the lane works, the first of them when
 // half the queue will have been worked off. So the queue hovers around half
 // full: it neither runs dry nor refuses those whose turn has come. While any are
 // out, new arrivals line up behind them. Turns are given 5 % closer than the
-// measured pace: a delivery that comes back too early is spilled once more, one
-// that comes too late leaves the endpoint idle.
+// pace: a delivery that comes back too early is spilled once more, one
+// that comes too late leaves the endpoint idle. The pace is measured while there
+// is a backlog; a lane that has run dry does at least what its width and latency
+// come to.
 package lanes

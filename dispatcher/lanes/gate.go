@@ -120,7 +120,8 @@ func (s *Set[T]) settle(l *lane[T], now instant) {
 
 	if queued == 0 {
 		l.leave(roleQueued)
-	} else {
+	} else if l.links[roleQueued].in == nil {
+		l.lookAt = now + instant(s.cfg.QueueFor/4)
 		l.join(&s.backlogged)
 	}
 	if queued > 0 && l.hanging {

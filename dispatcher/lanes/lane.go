@@ -33,6 +33,8 @@ type lane[T any] struct {
 	// how many there are is the lane's in flight.
 	starts []instant
 	class  class
+	// lookAt is when the age of what is queued is looked at next.
+	lookAt instant
 
 	proven  bool // has succeeded
 	doubted bool // POSTs out, and no answer for doubtAfter

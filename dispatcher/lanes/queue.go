@@ -1,9 +1,10 @@
 package lanes
 
-// entry is a queued item and what it weighs in bytes.
+// entry is a queued item, what it weighs in bytes, and since when it waits.
 type entry[T any] struct {
-	item T
-	size int
+	item  T
+	size  int
+	since instant
 }
 
 // queue is a first-in first-out ring that grows by doubling. It gives its
@@ -21,7 +22,7 @@ const keep = 16
 
 func (q *queue[T]) at(i int) *entry[T] { return &q.ring[(q.head+i)&(len(q.ring)-1)] }
 
-func (q *queue[T]) push(item T, size int) {
+func (q *queue[T]) push(item T, size int, now instant) {
 	if q.n == len(q.ring) {
 		grown := make([]entry[T], max(4, 2*q.n))
 		for i := range q.n {
@@ -30,7 +31,7 @@ func (q *queue[T]) push(item T, size int) {
 		q.ring, q.head = grown, 0
 	}
 	q.n++
-	*q.at(q.n - 1) = entry[T]{item, size}
+	*q.at(q.n - 1) = entry[T]{item, size, now}
 	q.bytes += size
 }
 
@@ -52,6 +53,20 @@ func (q *queue[T]) trim() {
 			q.ring = nil
 		}
 	}
+}
+
+// cut removes all items but the first keep, and appends them to into, oldest
+// first.
+func (q *queue[T]) cut(keep int, into []T) []T {
+	for i := keep; i < q.n; i++ {
+		e := q.at(i)
+		into = append(into, e.item)
+		q.bytes -= e.size
+		*e = entry[T]{}
+	}
+	q.n = min(q.n, keep)
+	q.trim()
+	return into
 }
 
 // take removes the items that pred picks (all of them if it is nil), keeps the

@@ -141,7 +141,7 @@ func (s *Set[T]) Offer(now time.Time, key string, item T, size int, o Options) D
 	case Start:
 		s.begin(l, t)
 	case Queued:
-		l.queue.push(item, size)
+		l.queue.push(item, size, t)
 		s.queued++
 		s.queuedBytes += size
 	}
@@ -164,7 +164,7 @@ func (s *Set[T]) decide(l *lane[T], now instant, size int, returning bool) Decis
 	if failing || !l.proven {
 		most = s.cfg.SuspectBytes
 	}
-	full := l.queue.n >= s.cfg.QueueRecords || l.queue.n > 0 && l.queue.bytes+size > most
+	full := l.queue.n >= min(s.cfg.QueueRecords, l.room(&s.cfg, now)) || l.queue.n > 0 && l.queue.bytes+size > most
 	if full || !returning && l.out.count() > 0 {
 		if failing {
 			return Decision{Verdict: Park}
@@ -213,7 +213,7 @@ func (s *Set[T]) learn(l *lane[T], now instant, ok bool, latency time.Duration) 
 		l.latency += (latency - l.latency) / 8
 	}
 	l.width.observe(now, ok, latency)
-	l.pace.observe(now, l.queue.n > 0)
+	l.pace.observe(now, l.queue.n > 0, l.width.doubling)
 }
 
 // Due appends to start the items of rate-limited lanes whose time has come, and

@@ -35,12 +35,12 @@ func TestValidateNamesEveryMistake(t *testing.T) {
 		}
 	}
 	err := Config{InitialWidth: -1, MaxWidth: -2, QueueRecords: -1, QueueBytes: -1, SuspectBytes: -1, MaxInFlight: -1, SickShare: 2,
-		UnprovenShare: 0.1, SlowAfter: 1, MinTurn: -1, MaxTurn: -2, IdleLanes: -1, IdleFor: -1}.Validate()
+		UnprovenShare: 0.1, SlowAfter: 1, MinTurn: -1, MaxTurn: -2, QueueFor: -1, IdleLanes: -1, IdleFor: -1}.Validate()
 	if err == nil {
 		t.Fatal("no error")
 	}
 	for _, field := range []string{"InitialWidth", "MaxWidth", "QueueRecords", "QueueBytes", "SuspectBytes", "MaxInFlight", "SickShare",
-		"UnprovenShare", "SlowAfter", "MinTurn", "MaxTurn", "IdleLanes", "IdleFor"} {
+		"UnprovenShare", "SlowAfter", "MinTurn", "MaxTurn", "QueueFor", "IdleLanes", "IdleFor"} {
 		if !strings.Contains(err.Error(), field+" is") {
 			t.Errorf("%s is not named in: %v", field, err)
 		}

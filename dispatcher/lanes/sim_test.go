@@ -113,6 +113,7 @@ type sim struct {
 	onDone    func(*job, Result)
 	timer     time.Duration // when the due timer is armed for; 0 is not
 	late      time.Duration // how late the due timer fires
+	kept      time.Duration // the longest that one was queued
 	jobs      []*job
 	start     []*job
 }
@@ -191,6 +192,7 @@ func (s *sim) park(j *job) {
 func (s *sim) post(j *job) {
 	j.began = s.now
 	j.starts++
+	s.kept = max(s.kept, s.now-j.offered)
 	s.onStart(j)
 	latency, result := s.receivers[j.key](s.now, s.rng)
 	s.after(latency, func() {
@@ -246,11 +248,19 @@ func (s *sim) arm() {
 	})
 }
 
-// sweep parks what stalled lanes hold, once a second.
+// sweep parks what stalled lanes hold, and puts back what others would hold for
+// too long, once a second.
 func (s *sim) sweep() {
 	for _, key := range s.set.Stalled(s.clock(), nil) {
 		for _, j := range s.set.Shed(key, nil) {
 			s.park(j)
+		}
+	}
+	for _, key := range s.set.Overlong(s.clock(), nil) {
+		for _, j := range s.set.Trim(s.clock(), key, nil) {
+			j.spills++
+			s.kept = max(s.kept, s.now-j.offered)
+			s.after(s.set.Turn(s.clock(), key), func() { s.offer(j, true) })
 		}
 	}
 	s.after(time.Second, s.sweep)

@@ -18,6 +18,40 @@ func (s *Set[T]) Stalled(now time.Time, into []string) []string {
 	return into
 }
 
+// Overlong appends to into the endpoints of which something has been queued for
+// one and a half times QueueFor, or that need twice QueueFor for their queues:
+// they got slower than they were or were thought to be, or have no slot. Call it
+// on a timer, and put back what [Set.Trim] takes of each. A lane
+// is looked at once in a quarter of QueueFor, so calls in between cost little.
+func (s *Set[T]) Overlong(now time.Time, into []string) []string {
+	t := s.at(now)
+	// Backlogged lanes are in the order of when they are to be looked at: each
+	// came to the end of the list with the same wait before it.
+	for l := s.backlogged.head; l != nil && l.lookAt <= t; l = s.backlogged.head {
+		l.leave(roleQueued)
+		l.lookAt = t + instant(s.cfg.QueueFor/4)
+		l.join(&s.backlogged)
+		_, known := l.perSecond()
+		if t-l.queue.at(0).since >= instant(s.cfg.QueueFor)*3/2 || known && l.queue.n > 2*l.room(&s.cfg, t) {
+			into = append(into, l.key)
+		}
+	}
+	return into
+}
+
+// Trim takes what its lane can't start within QueueFor out of the endpoint's
+// queue, and half of it at least, whatever is thought of the pace. Those that
+// came first stay. It appends what it took to into, oldest first.
+func (s *Set[T]) Trim(now time.Time, key string, into []T) []T {
+	t := s.at(now)
+	l := s.lanes[key]
+	if l == nil {
+		return into
+	}
+	keep := min(l.queue.n/2, l.room(&s.cfg, t))
+	return s.takeOut(l, into, func(into []T) []T { return l.queue.cut(keep, into) })
+}
+
 // Shed takes everything out of the endpoint's queue, oldest first, and appends
 // it to into: for a breaker that opens or a lane that stalls.
 func (s *Set[T]) Shed(key string, into []T) []T { return s.RemoveFrom(key, nil, into) }
@@ -57,8 +91,13 @@ func (s *Set[T]) RemoveKey(key string, into []T) []T {
 }
 
 func (s *Set[T]) take(l *lane[T], pred func(T) bool, into []T) []T {
+	return s.takeOut(l, into, func(into []T) []T { return l.queue.take(pred, into) })
+}
+
+// takeOut keeps the counts of what out takes out of the lane's queue.
+func (s *Set[T]) takeOut(l *lane[T], into []T, out func([]T) []T) []T {
 	records, bytes := l.queue.n, l.queue.bytes
-	into = l.queue.take(pred, into)
+	into = out(into)
 	s.queued -= records - l.queue.n
 	s.queuedBytes -= bytes - l.queue.bytes
 	s.settle(l, s.clock)

@@ -1,6 +1,9 @@
 package lanes
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // pace measures how many POSTs a lane completes per second while it has more to
 // do than it can: only then is it the endpoint's speed, not that of arrivals.
@@ -12,8 +15,9 @@ type pace struct {
 	windows int
 }
 
-// observe counts a completion; backlogged says whether more was waiting.
-func (p *pace) observe(now instant, backlogged bool) {
+// observe counts a completion; backlogged says whether more was waiting, growing
+// whether the lane gets faster: then the latest is all that counts.
+func (p *pace) observe(now instant, backlogged, growing bool) {
 	if !backlogged {
 		p.open = false
 		return
@@ -28,7 +32,7 @@ func (p *pace) observe(now instant, backlogged bool) {
 		return
 	}
 	measured := float64(p.n) / span.Seconds()
-	if p.windows == 0 {
+	if p.windows == 0 || growing {
 		p.perSec = measured
 	}
 	p.perSec += (measured - p.perSec) * 0.3
@@ -56,19 +60,45 @@ func (l *lane[T]) perSecond() (pace float64, known bool) {
 	// A lane still doubling its width gets faster from second to second: what
 	// it did is no promise, unless it has been at it for seconds, or is as wide
 	// as the endpoint allows.
-	widest := l.capped > 0 && int(l.width.width) >= l.capped
+	width := l.width.width
+	widest := l.capped > 0 && width >= float64(l.capped)
+	if widest {
+		width = float64(l.capped)
+	}
 	settled := p.windows >= 2 && (widest || !l.width.doubling) || p.windows >= 8
+	measured := p.perSec
+	if l.latency > 0 {
+		// What its width and latency come to. A lane that has run dry isn't
+		// measured any more: where it was taken for too slow, the turns given
+		// since would keep it dry. And one that has got slow is measured rarely.
+		full := width / l.latency.Seconds()
+		if !settled && widest {
+			settled, measured = true, full
+		} else if float64(l.queue.n) <= width {
+			measured = max(measured, full)
+		}
+		measured = min(measured, 2*full)
+	}
 	switch {
 	case l.rate > 0 && settled:
-		return min(l.rate, p.perSec*eager), true
+		return min(l.rate, measured*eager), true
 	case l.rate > 0:
 		return l.rate, true
 	case settled:
-		return p.perSec * eager, true
-	case widest && l.latency > 0:
-		return float64(l.capped) / l.latency.Seconds() * eager, true
+		return measured * eager, true
 	}
 	return max(guess, 4*p.perSec), false
+}
+
+// room is how many deliveries the lane may have queued so that the last of them
+// starts within QueueFor, as far as the pace is known.
+func (l *lane[T]) room(c *Config, now instant) int {
+	left := instant(c.QueueFor) - max(l.dueAt()-now, 0)
+	if left < 0 {
+		return 0
+	}
+	perSec, _ := l.perSecond()
+	return 1 + int(min(time.Duration(left).Seconds()*perSec, math.MaxInt32))
 }
 
 // turn gives a delivery that is put back its turn, counts it as out, and
@@ -78,8 +108,11 @@ func (l *lane[T]) turn(c *Config, now instant) time.Duration {
 	step := min(float64(time.Second)/perSec, float64(c.MaxTurn))
 	wait := float64(c.MinTurn)
 	if known {
-		// Back when half of what is queued has been worked off.
-		wait = max(wait, float64(l.queue.n)/2*step)
+		// Back when half of what is queued has been worked off, or what is left
+		// of it takes half of QueueFor: a slow lane has room by then. What is
+		// queued beyond its room will be taken out.
+		backlog := float64(max(l.dueAt()-now, 0)) + float64(min(l.queue.n, l.room(c, now)))*step
+		wait = max(wait, backlog/2, backlog-float64(c.QueueFor)/2)
 	}
 	at := now + instant(min(wait, float64(c.MaxTurn)))
 	if l.out.count() > 0 {

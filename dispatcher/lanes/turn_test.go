@@ -1,6 +1,7 @@
 package lanes
 
 import (
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -95,6 +96,106 @@ func TestALaneAtItsEndpointsLimitGivesTurnsAtItsPaceFromTheFirstAnswerOn(t *test
 	expect(t, first, Spill)
 	if step := second.After - first.After; step < 450*time.Millisecond || step > 500*time.Millisecond {
 		t.Errorf("turns %v apart, want half a second", step)
+	}
+}
+
+// A lane that is fed by turns alone and could do more isn't measured: its width
+// and latency tell, or it would stay as slow as it was once taken for.
+func TestALaneThatRunsDryIsNotTakenForSlow(t *testing.T) {
+	s := newSim(t, Config{})
+	s.receivers["k"] = answers(100 * time.Millisecond) // 2,560 a second at its widest
+	done, last := 0, time.Duration(0)
+	s.onDone = func(*job, Result) { done, last = done+1, s.now }
+	s.arrive("k", 120_000, 195*time.Microsecond)
+	s.until(2 * time.Minute)
+	if done != 120_000 || last > 56*time.Second {
+		t.Errorf("%d of 120,000 done by %v, want all within 56 s (47 at full speed)", done, last)
+	}
+}
+
+// What a lane queues holds its partition's watermark down. However slow it is,
+// it queues no more than it can start soon, and is kept busy all the same.
+func TestNothingIsQueuedForLongHoweverSlowTheLane(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		options Options
+		latency time.Duration
+		perSec  float64
+	}{
+		{"one in a quarter of an hour", Options{Rate: 1.0 / 900}, 100 * time.Millisecond, 1.0 / 900},
+		{"one in 100 s", Options{Rate: 0.01}, 100 * time.Millisecond, 0.01},
+		{"one in 10 s", Options{Rate: 0.1}, 100 * time.Millisecond, 0.1},
+		{"one a second", Options{Rate: 1}, 100 * time.Millisecond, 1},
+		{"one at a time, of 4 s", Options{MaxWidth: 1}, 4 * time.Second, 0.25},
+		{"one at a time, of 1 s", Options{MaxWidth: 1}, time.Second, 1},
+		{"two at a time, of 200 ms", Options{MaxWidth: 2}, 200 * time.Millisecond, 10},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			const run = 2 * time.Hour
+			s := newSim(t, Config{})
+			s.receivers["k"], s.options["k"] = answers(c.latency), c.options
+			n := int(c.perSec*run.Seconds()) + 100
+			s.arrive("k", n, 0)
+			s.until(run)
+			done, spills := 0, 0
+			for _, j := range s.jobs {
+				if j.spills += j.parks; j.ok {
+					done++
+				}
+				spills += j.spills
+			}
+			t.Logf("%d of %d done, spilled %d times, queued for %v at most", done, n, spills, s.kept)
+			if used := float64(done) / (c.perSec * run.Seconds()); used < 0.9 {
+				t.Errorf("used %.2f of what the endpoint takes", used)
+			}
+			if s.kept > 40*time.Second {
+				t.Errorf("one was queued for %v", s.kept)
+			}
+			if c.options.Rate > 0 && s.kept > 25*time.Second {
+				t.Errorf("one was queued for %v, though the rate is known", s.kept)
+			}
+			if mean := float64(spills) / float64(n); mean > 4 {
+				t.Errorf("spilled %.1f times on average", mean)
+			}
+		})
+	}
+}
+
+// The rest is spilled at once.
+func TestALaneOfKnownRateQueuesWhatItCanStartSoon(t *testing.T) {
+	for _, c := range []struct {
+		rate   float64
+		queued int // within 20 s of one that has started
+	}{{0.01, 0}, {0.1, 2}, {1, 20}, {10, 200}} {
+		s, now := must(t, Config{}), time.Unix(0, 0)
+		for i := range 700 {
+			s.Offer(now, "k", i, 1100, Options{Rate: c.rate})
+		}
+		if l, _ := s.Lane("k"); l.InFlight != 1 || l.Queued != c.queued || l.Out != 699-c.queued {
+			t.Errorf("rate %v: %+v, want %d queued and the rest out", c.rate, l, c.queued)
+		}
+	}
+}
+
+// An endpoint that gets slow with a full queue gives it up, bit by bit.
+func TestALaneThatSlowsDownGivesUpWhatItQueued(t *testing.T) {
+	s := newSim(t, Config{})
+	s.receivers["k"] = func(now time.Duration, _ *rand.Rand) (time.Duration, Result) {
+		if now < time.Minute {
+			return 10 * time.Millisecond, OK
+		}
+		return 4500 * time.Millisecond, OK
+	}
+	s.options["k"] = Options{MaxWidth: 2} // from 200 a second to one in two
+	s.arrive("k", 20_000, time.Millisecond)
+	s.until(58 * time.Second)
+	if l, _ := s.set.Lane("k"); l.Queued < 1000 {
+		t.Fatalf("%+v: the case tests nothing", l)
+	}
+	s.kept = 0
+	s.until(20 * time.Minute)
+	if s.kept > 90*time.Second {
+		t.Errorf("one was queued for %v", s.kept)
 	}
 }
 

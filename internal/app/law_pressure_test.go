@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -143,5 +145,50 @@ func TestEndpointsThatFailSlowlyDelayNobodyByTheByteBudget(t *testing.T) {
 		if n := put[webhook.ReasonLaneFull] + put[webhook.ReasonLaneStalled] + put[webhook.ReasonBreakerOpen]; n > 6*15000 {
 			t.Errorf("15,000 were put back %d times in two minutes", n)
 		}
+	})
+}
+
+// A few deliveries for an endpoint that takes one in 100 s, in a partition with
+// steady traffic: they leave it for their turn instead of being queued.
+func TestASlowEndpointDoesNotHoldTheWatermark(t *testing.T) {
+	inVirtualTime(t, onePartition, func(w *world) {
+		w.receiver(8080, nil)
+		w.put(&webhook.Endpoint{ID: webhook.EndpointPrefix + "slow", Tenant: "acme", URL: "http://hooks.example.com:8080/slow", Contract: "standard",
+			Events: []string{"slow"}, RateLimit: 0.01, CreatedAt: time.Now(), UpdatedAt: time.Now(), Version: 1})
+		w.endpoint("fine", "fine")
+		p := w.process()
+		time.Sleep(5 * time.Second)
+		var rs []*kgo.Record
+		for i := range 20 {
+			rs = append(rs, orderOf(fmt.Sprint("s", i), "slow"))
+		}
+		w.produceAll(rs)
+		const minutes, perMinute = 20, 50
+		for m := range minutes {
+			rs = rs[:0]
+			for i := range perMinute {
+				rs = append(rs, orderOf(fmt.Sprint("f", m, "-", i), "fine"))
+			}
+			w.produceAll(rs)
+			time.Sleep(time.Minute)
+			ends, err := kadm.NewClient(w.client).ListEndOffsets(context.Background(), "posthorn.deliveries")
+			if err != nil {
+				t.Fatal(err)
+			}
+			end, _ := ends.Lookup("posthorn.deliveries", 0)
+			for _, o := range w.commits("posthorn.dispatch") {
+				if end.Offset-o.At > perMinute {
+					t.Errorf("after %d minutes %d of %d are committed", m+1, o.At, end.Offset)
+				}
+			}
+		}
+		if n := len(w.received("/fine")); n != minutes*perMinute {
+			t.Errorf("%d delivered", n)
+		}
+		if n := len(w.received("/slow")); n < 11 || n > 13 {
+			t.Errorf("%d POSTs in 20 minutes at one in 100 s", n)
+		}
+		p.terminate()
+		checkLedger(t, w.settlements())
 	})
 }
