@@ -78,6 +78,12 @@ fuzz: ## Run every fuzz target for FUZZTIME (10s)
 bench: ## Run the Go benchmarks, each for BENCHTIME (1s)
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime '$(BENCHTIME)' ./...
 
+.PHONY: bench-ledger
+bench-ledger: chdb ## Measure the ledger: inserts, a backlog of a million, parts of an hour, questions of ten million attempts
+	POSTHORN_BENCH_LEDGER=1 $(GO) test -run '^$$' -bench 'InsertAttempts|BacklogOf' -benchtime 3x -timeout 20m ./analytics/sink
+	POSTHORN_BENCH_LEDGER=1 $(GO) test -run '^$$' -bench 'PartsOfAnHour' -benchtime 1x -timeout 20m ./analytics/sink
+	POSTHORN_BENCH_LEDGER=1 $(GO) test -run '^$$' -bench 'QuestionsOf' -benchtime 10x -timeout 20m ./analytics/ledger
+
 .PHONY: clean
 clean: ## Remove what was built; .cache/ stays
 	rm -rf bin

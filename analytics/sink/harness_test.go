@@ -32,6 +32,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	runBroker()
 	embedded.ClickHouseChild()
 	goleak.VerifyTestMain(m)
 }
