@@ -136,8 +136,8 @@ func (h *clickHouseHandler) runQuery(q *clickHouseQuery) (err error) {
 		return notImplemented("INTO OUTFILE and FROM INFILE belong to a client's command line")
 	}
 	checked := sql
-	if s.insert && !strings.EqualFold(s.format, "Values") {
-		checked = s.head // rows are no statement; VALUES may be expressions
+	if s.insert && !s.values() {
+		checked = s.head
 	}
 	if namesFile(checked) {
 		return newException(codeDenied, "ACCESS_DENIED", "The embedded ClickHouse reads no files")
@@ -186,11 +186,12 @@ func (h *clickHouseHandler) killWhenGone(q *clickHouseQuery) (stop func()) {
 }
 
 // statement reads the statement: the parameter query, then the body. Of an INSERT
-// whose rows are in the body it returns the head, and the rows as rest.
+// whose rows are in the body it returns the head, and the rows as rest; not those of
+// VALUES, which are expressions and so part of the statement.
 func (q *clickHouseQuery) statement() (sql string, rest io.Reader, err error) {
 	body := bufio.NewReaderSize(q.body, peekSize)
 	if q.text != "" {
-		if s := parseStatement(q.text); s.insert {
+		if s := parseStatement(q.text); s.insert && !s.values() {
 			return q.text, body, nil
 		}
 		text, err := readStatement(body)
@@ -206,7 +207,7 @@ func (q *clickHouseQuery) statement() (sql string, rest io.Reader, err error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", nil, badArguments("Reading the request: %v", err)
 	}
-	if s := parseStatement(string(peek)); s.insert && s.data < len(peek) {
+	if s := parseStatement(string(peek)); s.insert && !s.values() && s.data < len(peek) {
 		head := string(peek[:s.data])
 		_, _ = body.Discard(s.data) // it has been peeked at
 		return head, body, nil

@@ -484,6 +484,8 @@ func TestStatementsReachNeitherFilesNorAddresses(t *testing.T) {
 		"SELECT * FROM executable('cat', 'LineAsString', 's String')",
 		"SELECT * FROM s3('http://127.0.0.1:1/x', 'LineAsString', 's String')",
 		"SELECT file('" + file + "')",
+		"SELECT 1 + /* */ `File` (/**/'" + file + "')",
+		"INSERT INTO t VALUES (file('" + file + "'))",
 		"SELECT * FROM t INTO OUTFILE '" + file + "4'",
 		"INSERT INTO t FROM INFILE '" + file + "' FORMAT LineAsString",
 		"BACKUP TABLE t TO File('" + file + "5')",
@@ -497,6 +499,12 @@ func TestStatementsReachNeitherFilesNorAddresses(t *testing.T) {
 			t.Logf("%s: %.150s", s, e.Message)
 		}
 	}
+	for _, params := range []url.Values{{"query": {"INSERT INTO t VALUES"}}, {"query": {"INSERT INTO t FORMAT Values"}}, {"query": {"INSERT INTO t"}}} {
+		if _, body := request(t, http.MethodPost, clickhousetest.Shared(t).Addr(), params, "(file('"+file+"'))"); !strings.HasPrefix(body, "Code: 497.") {
+			t.Errorf("%v: %q", params, body)
+		}
+	}
+	run(t, conn, "INSERT INTO t VALUES ('file(x)')") // a text
 	if files, err := filepath.Glob(file + "?"); err != nil || len(files) > 0 {
 		t.Errorf("files were written: %v", files)
 	}

@@ -48,6 +48,9 @@ func parseStatement(sql string) statement {
 	return s
 }
 
+// values reports whether the rows of an INSERT are VALUES, which may be expressions.
+func (s statement) values() bool { return strings.EqualFold(s.format, "Values") }
+
 // unformatted is the statement without its FORMAT and what ends it, so that it can
 // stand in brackets.
 func (s statement) unformatted(sql string) string {
