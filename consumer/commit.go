@@ -23,10 +23,8 @@ func (s *Stage) commitLoop(ctx context.Context) {
 		}
 		s.mu.Lock()
 		ls := make([]*Lease, 0, len(s.leases))
-		for p, l := range s.leases {
-			if s.halted[p] == nil {
-				ls = append(ls, l)
-			}
+		for _, l := range s.leases {
+			ls = append(ls, l)
 		}
 		s.mu.Unlock()
 		within, cancel := context.WithTimeout(ctx, commitWithin)
@@ -72,7 +70,7 @@ func (s *Stage) commit(ctx context.Context, ls []*Lease) (crowded map[*Lease]flo
 		if l.ended.Load() {
 			continue // another member's by now, whose commits are further on
 		}
-		if l.halted {
+		if l.kept {
 			continue
 		}
 		changes := l.changes.Load() // before the snapshot: what finishes between counts as uncommitted
@@ -80,7 +78,11 @@ func (s *Stage) commit(ctx context.Context, ls []*Lease) (crowded map[*Lease]flo
 			l.answeredAt.Store(&begun) // nothing is waiting for a commit
 			continue
 		}
-		snap := l.tracker.Snapshot(watermark.RunsLimit)
+		why, limit := l.lost.Load(), watermark.RunsLimit
+		if why != nil {
+			limit = watermark.LossRunsLimit
+		}
+		snap := l.tracker.Snapshot(limit)
 		if s.cfg.DedupWindow > 0 || len(snap.Finished) > 0 {
 			s.cfg.Observer.Holes(len(snap.Finished), snap.Full, snap.LeftOut)
 		}
@@ -108,7 +110,11 @@ func (s *Stage) commit(ctx context.Context, ls []*Lease) (crowded map[*Lease]flo
 		if s.cfg.DedupWindow == 0 {
 			back = 0
 		}
-		plan[partition{l.Topic, l.Partition}] = planned{l, snap.Watermark, watermark.EncodeMetadata(snap, back), changes}
+		at, metadata := snap.Watermark, watermark.EncodeMetadata(snap, back)
+		if why != nil {
+			at, metadata = why.metadata(snap, snap.Watermark-back)
+		}
+		plan[partition{l.Topic, l.Partition}] = planned{l, at, metadata, changes}
 	}
 	if len(plan) == 0 {
 		return crowded

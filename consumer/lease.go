@@ -35,12 +35,21 @@ type Lease struct {
 	answeredAt atomic.Pointer[time.Time]
 	noRuns     atomic.Bool  // the broker has no room for metadata
 	progress   atomic.Int64 // handed-out work that was finished
-	// halted leases need a person: nothing is committed for them, so that the
-	// next process finds them as they are. It never changes.
-	halted  bool
-	paused  atomic.Bool // wanted by the handler
-	full    atomic.Bool // paused because the commit metadata is nearly full
-	applied bool        // paused at the client; belongs to the goroutine that polls
+	// kept leases need a person: nothing is committed for them, so that the next
+	// process finds them as they are. It never changes.
+	kept bool
+	// lost is why the lease was halted, once it is; its commits then say so.
+	lost atomic.Pointer[loss]
+	// next is what is read next, of those that were handed over by the client. It
+	// belongs to the goroutine that polls.
+	next int64
+	// locating leases are outside their log: they are paused until extent is
+	// known.
+	locating atomic.Bool
+	extent   atomic.Pointer[extent]
+	paused   atomic.Bool // wanted by the handler
+	full     atomic.Bool // paused because the commit metadata is nearly full
+	applied  bool        // paused at the client; belongs to the goroutine that polls
 
 	changes   atomic.Int64 // finished offsets so far
 	committed atomic.Int64 // of changes, those that a commit holds

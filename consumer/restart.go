@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"posthorn/consumer/watermark"
@@ -20,7 +19,11 @@ func (s *Stage) Ready() error {
 	if !s.joined && !s.cfg.Regex { // a group is not joined while no topic matches
 		errs = append(errs, fmt.Errorf("group %s: not joined yet", s.cfg.Group))
 	}
-	if since := s.SinceAnswer(); len(s.leases) > 0 && since > zombieAfter {
+	commits := false
+	for _, l := range s.leases {
+		commits = commits || !l.kept
+	}
+	if since := s.SinceAnswer(); commits && since > zombieAfter {
 		errs = append(errs, fmt.Errorf("group %s: no commit was answered for %s, so nothing new is begun", s.cfg.Group, since.Round(time.Second)))
 	}
 	for _, err := range s.halted {
@@ -41,37 +44,6 @@ func (s *Stage) SinceAnswer() time.Duration {
 		return 0
 	}
 	return s.sinceAnswer(time.Now())
-}
-
-func (s *Stage) halt(p partition, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.halted[p] = err
-	s.wake()
-}
-
-// dataLost halts a partition whose log no longer has what was to be read next.
-func (s *Stage) dataLost(topic string, p int32, err error) {
-	loss := &LossError{Topic: topic, Partition: p, Committed: -1, Start: -1, End: -1}
-	var told *kgo.ErrDataLoss
-	switch {
-	case errors.As(err, &told):
-		loss.Committed, loss.End = told.ConsumedTo, told.ResetTo
-	case errors.Is(err, kerr.OffsetOutOfRange):
-	default:
-		return
-	}
-	s.mu.Lock()
-	l := s.leases[partition{topic, p}]
-	s.mu.Unlock()
-	if l == nil { // told late: it is another member's by now
-		return
-	}
-	if loss.Committed < 0 {
-		loss.Committed = l.tracker.Watermark()
-	}
-	s.cfg.Observer.Lost(topic, p, 0)
-	s.halt(partition{topic, p}, loss)
 }
 
 // restartFailed gives failed partitions a fresh lease from what is finished.
@@ -114,6 +86,8 @@ func (s *Stage) restartFailed() {
 		}
 		next := s.newLease(p, snap.Watermark, snap.Finished, readFrom)
 		next.applied = l.applied
+		next.lost.Store(l.lost.Load())
+		next.kept = l.kept
 		if l.changes.Load() != l.committed.Load() {
 			next.changes.Store(1) // what it had finished is still to be committed
 		}
@@ -151,7 +125,7 @@ func (s *Stage) applyPauses() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for p, l := range s.leases {
-		if want := l.paused.Load() || l.full.Load() || s.halted[p] != nil; want != l.applied {
+		if want := l.paused.Load() || l.full.Load() || l.locating.Load() || s.halted[p] != nil; want != l.applied {
 			l.applied = want
 			if want {
 				pause[p.topic] = append(pause[p.topic], p.id)

@@ -167,7 +167,9 @@ type Stage struct {
 	leases  map[partition]*Lease
 	fetched map[partition]commit // read by OnOffsetsFetched, used by the takeover
 	halted  map[partition]error  // partitions that need a person
-	joined  bool                 // the group has let us in once
+	// locating are questions for where a log lies; each is bounded.
+	locating sync.WaitGroup
+	joined   bool // the group has let us in once
 	// crowding is set while the handler is asked to give work up.
 	crowding atomic.Bool
 	// restarts counts a partition's failures in a row.
@@ -267,6 +269,7 @@ func (s *Stage) Run(ctx context.Context) error {
 	wg.Wait()
 	// Leaving revokes everything: the last commit happens there.
 	client.CloseAllowingRebalance()
+	s.locating.Wait()
 	return err
 }
 
@@ -302,6 +305,7 @@ func (s *Stage) pollLoop(ctx context.Context) error {
 			return fmt.Errorf("polling in stage %s: the client was closed", s.cfg.Name)
 		}
 		s.admit(fetches)
+		s.relocate()
 		s.restartFailed()
 		s.applyPauses()
 		s.client.AllowRebalance()
@@ -333,7 +337,7 @@ func (s *Stage) admit(fetches kgo.Fetches) {
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			return
 		}
-		s.dataLost(topic, p, err)
+		s.fetchFailed(topic, p, err)
 		s.log.Error("fetching", "stage", s.cfg.Name, "topic", topic, "partition", p, "error", err)
 	})
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
@@ -346,7 +350,9 @@ func (s *Stage) admit(fetches kgo.Fetches) {
 		if l == nil || halted != nil || l.failure.Load() != nil || l.ended.Load() {
 			return // restarted or taken over from its commit
 		}
-		if work := l.sift(f.Records); len(work) > 0 {
+		work := l.sift(f.Records)
+		l.next = f.Records[len(f.Records)-1].Offset + 1
+		if len(work) > 0 {
 			s.cfg.Handler.Take(l, work)
 		}
 	})

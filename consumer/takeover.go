@@ -20,25 +20,6 @@ type commit struct {
 	metadata string
 }
 
-// LossError says that records which had not been worked on are gone from the
-// log: retention was shorter than the lag, or the topic was made anew.
-type LossError struct {
-	Topic     string
-	Partition int32
-	Committed int64
-	Start     int64
-	End       int64
-}
-
-func (e *LossError) Error() string {
-	if e.Start < 0 {
-		return fmt.Sprintf("%s/%d: the log no longer has what was to be read next after offset %d (it was cut to %d), so records were lost "+
-			"before they were worked on; find out why, then start again with --accept-loss to go on", e.Topic, e.Partition, e.Committed, e.End)
-	}
-	return fmt.Sprintf("%s/%d: the committed offset %d is outside the log (%d to %d), so records were lost before they were worked on; "+
-		"find out why, then start with --accept-loss to go on", e.Topic, e.Partition, e.Committed, e.Start, e.End)
-}
-
 // ForeignCommitError says that the group's commit was not written by Posthorn:
 // someone reset the group by hand.
 type ForeignCommitError struct {
@@ -170,20 +151,35 @@ func (s *Stage) takeOverOne(ctx context.Context, p partition, start, end int64) 
 	}
 
 	var halt error
-	if c.offset < start || c.offset > end {
-		loss := &LossError{Topic: p.topic, Partition: p.id, Committed: c.offset, Start: start, End: end}
-		s.cfg.Observer.Lost(p.topic, p.id, max(start-c.offset, 0))
-		s.log.Error("records were lost before they were worked on", "stage", s.cfg.Name, "accepted", s.cfg.AcceptLoss, "error", loss)
-		if s.cfg.AcceptLoss {
+	var lost *loss
+	found := func(what string, e *LossError, records int64) {
+		s.cfg.Observer.Lost(p.topic, p.id, max(records, 0))
+		s.log.Error("records were lost "+what+" they were worked on", "stage", s.cfg.Name, "accepted", s.cfg.AcceptLoss, "error", e)
+		fresh = true
+		if !s.cfg.AcceptLoss {
+			halt = e
+			lost = &loss{Loss: watermark.Loss{ReadTo: e.Committed, CutTo: min(e.End, end)}}
+		}
+	}
+	told, rest, marked := watermark.UnmarkLoss(c.metadata)
+	if marked {
+		// It was halted before. That the log has grown since mends nothing, and
+		// what is finished from the cut on were other records.
+		c.metadata, end = rest, min(end, told.CutTo)
+		found("before", &LossError{Topic: p.topic, Partition: p.id, Committed: told.ReadTo, Start: -1, End: told.CutTo}, told.ReadTo-told.CutTo)
+	}
+	if (c.offset < start || c.offset > end) && halt == nil {
+		if !marked {
+			found("before", &LossError{Topic: p.topic, Partition: p.id, Committed: c.offset, Start: start, End: end}, start-c.offset)
+		}
+		if halt == nil {
 			// The metadata told of the old log.
 			c = commit{offset: start, metadata: freshMetadata(start)}
-			fresh = true
-		} else {
-			halt = loss
 		}
 	}
 	back, finished, err := watermark.DecodeMetadata(c.metadata, c.offset)
-	if err != nil {
+	foreign := err != nil
+	if foreign {
 		s.log.Warn("commit without our metadata: going on without its holes", "stage", s.cfg.Name, "topic", p.topic, "partition", p.id)
 		if s.cfg.RefuseForeign && halt == nil {
 			halt = &ForeignCommitError{Group: s.cfg.Group, Topic: p.topic, Partition: p.id, Offset: c.offset}
@@ -197,12 +193,11 @@ func (s *Stage) takeOverOne(ctx context.Context, p partition, start, end int64) 
 	if n := len(finished); n > 0 && finished[n-1].To > end && halt == nil {
 		// The log was cut behind the watermark and has grown anew, or will:
 		// the offsets that were finished are other records now.
-		loss := &LossError{Topic: p.topic, Partition: p.id, Committed: finished[n-1].To, Start: start, End: end}
-		s.cfg.Observer.Lost(p.topic, p.id, finished[n-1].To-end)
-		s.log.Error("records were lost after they were worked on", "stage", s.cfg.Name, "accepted", s.cfg.AcceptLoss, "error", loss)
-		finished, fresh = nil, true
-		if !s.cfg.AcceptLoss {
-			halt = loss
+		if !marked {
+			found("after", &LossError{Topic: p.topic, Partition: p.id, Committed: finished[n-1].To, Start: start, End: end}, finished[n-1].To-end)
+		}
+		if halt == nil {
+			finished = nil
 		}
 	}
 	readFrom := c.offset
@@ -223,7 +218,8 @@ func (s *Stage) takeOverOne(ctx context.Context, p partition, start, end int64) 
 		l.changes.Store(1)
 	}
 	if halt != nil {
-		l.halted = true
+		l.kept = lost == nil
+		l.lost.Store(lost)
 		s.halted[p] = halt
 		// It is read from its end and soon paused; what still comes of it is
 		// not handed on.
@@ -238,6 +234,7 @@ func (s *Stage) newLease(p partition, base int64, finished watermark.Runs, readF
 		tracker: watermark.NewTracker(base, finished)}
 	l.member, _ = s.client.GroupMetadata()
 	l.readFrom.Store(readFrom)
+	l.next = readFrom
 	now := time.Now()
 	l.answeredAt.Store(&now)
 	if s.cfg.DedupWindow > 0 {
