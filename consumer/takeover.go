@@ -154,7 +154,7 @@ func (s *Stage) takeOverOne(ctx context.Context, p partition, start, end int64) 
 	var lost *loss
 	found := func(what string, e *LossError, records int64) {
 		s.cfg.Observer.Lost(p.topic, p.id, max(records, 0))
-		s.log.Error("records were lost "+what+" they were worked on", "stage", s.cfg.Name, "accepted", s.cfg.AcceptLoss, "error", e)
+		s.log.Error("records were lost", "when", what+" they were worked on", "stage", s.cfg.Name, "accepted", s.cfg.AcceptLoss, "error", e)
 		fresh = true
 		if !s.cfg.AcceptLoss {
 			halt = e
