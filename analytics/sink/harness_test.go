@@ -23,7 +23,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"go.uber.org/goleak"
 
 	"posthorn/analytics/schema"
 	"posthorn/internal/clickhousetest"
@@ -33,8 +32,7 @@ import (
 
 func TestMain(m *testing.M) {
 	runBroker()
-	embedded.ClickHouseChild()
-	goleak.VerifyTestMain(m)
+	os.Exit(clickhousetest.Main(m))
 }
 
 const (
