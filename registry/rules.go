@@ -49,6 +49,9 @@ type Policy struct {
 	// AllowCIDRs are private or special addresses that may be used all the
 	// same. Cloud metadata addresses stay refused.
 	AllowCIDRs []netip.Prefix
+	// DenyCIDRs are addresses that deliveries never go to, before any of
+	// AllowCIDRs.
+	DenyCIDRs []netip.Prefix
 	// AllowInternalNames permits host names of one label and those under
 	// .local, .internal, .localhost and .home.arpa.
 	AllowInternalNames bool

@@ -222,3 +222,14 @@ func TestHeadersThatSendingRefusesAreRefused(t *testing.T) {
 		t.Errorf("got %v", errs)
 	}
 }
+
+func TestADeniedNetworkIsRefusedAtRegistrationBeforeAnyAllow(t *testing.T) {
+	policy := Policy{AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, DenyCIDRs: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("8.8.8.0/24")}}
+	for url, refused := range map[string]bool{"https://8.8.8.8/x": true, "https://[::ffff:8.8.8.8]/x": true, "https://10.1.2.3/x": true, "https://10.2.2.3/x": false, "https://9.9.9.9/x": false} {
+		ep := endpoint(1)
+		ep.URL = url
+		if errs := ValidateEndpoint(ep, policy); (len(errs) > 0) != refused {
+			t.Errorf("%s: %v", url, errs)
+		}
+	}
+}

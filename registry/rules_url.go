@@ -116,6 +116,9 @@ func (p Policy) addressProblem(addr netip.Addr) string {
 	if isMetadata(addr) {
 		return fmt.Sprintf("%s is a cloud metadata address, which is never allowed", addr)
 	}
+	if anyContains(p.DenyCIDRs, addr) {
+		return fmt.Sprintf("%s is in a network that deliveries are not allowed to", addr)
+	}
 	if p.allowed(addr) {
 		return ""
 	}
@@ -125,8 +128,10 @@ func (p Policy) addressProblem(addr netip.Addr) string {
 	return ""
 }
 
-func (p Policy) allowed(addr netip.Addr) bool {
-	for _, prefix := range p.AllowCIDRs {
+func (p Policy) allowed(addr netip.Addr) bool { return anyContains(p.AllowCIDRs, addr) }
+
+func anyContains(networks []netip.Prefix, addr netip.Addr) bool {
+	for _, prefix := range networks {
 		if prefix.Contains(addr) || prefix.Contains(addr.Unmap()) {
 			return true
 		}

@@ -233,6 +233,9 @@ func (c *configCheckCmd) Run(io streams) error {
 	if err != nil {
 		return err
 	}
+	if err := app.Check(cfg); err != nil {
+		return &cli.UsageError{Text: err.Error()}
+	}
 	return cli.ConfigCheck(cfg, c.Config, io.out)
 }
 

@@ -61,7 +61,7 @@ func or[N int | float64 | time.Duration](v, def N) N {
 
 func (c Config) withDefaults() Config {
 	c.Window = or(c.Window, 2*time.Minute)
-	c.Bucket = or(c.Bucket, min(10*time.Second, c.Window/2))
+	c.Bucket = or(c.Bucket, c.Window/12)
 	c.MinRequests = or(c.MinRequests, 10)
 	c.FailureRatio = or(c.FailureRatio, 0.5)
 	c.OpenFor = or(c.OpenFor, 30*time.Second)

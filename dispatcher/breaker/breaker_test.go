@@ -358,7 +358,7 @@ func TestValidateNamesEveryMistake(t *testing.T) {
 	}{
 		{Config{Window: -1, MinRequests: -1, FailureRatio: 2, OpenFor: -1, Probes: -1},
 			[]string{"Window", "MinRequests", "FailureRatio", "OpenFor", "Probes"}},
-		{Config{Window: 20 * time.Second}, []string{"longest request"}},
+		{Config{Window: 16 * time.Second}, []string{"longest request"}},
 		{Config{Window: time.Hour, Bucket: time.Second}, []string{"buckets"}},
 		{Config{Window: time.Minute, Bucket: time.Minute}, []string{"two buckets"}},
 	} {

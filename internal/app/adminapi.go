@@ -72,7 +72,7 @@ func (l *Line) checkEndpoint(ep *webhook.Endpoint) []api.FieldError {
 		httpsOnly = true
 	}
 	policy := registry.Policy{
-		HTTPSOnly: httpsOnly, AllowCIDRs: l.cfg.Delivery.AllowCIDR, Ports: l.cfg.Delivery.Ports.List,
+		HTTPSOnly: httpsOnly, AllowCIDRs: l.cfg.Delivery.AllowCIDR, DenyCIDRs: l.cfg.Delivery.DenyCIDR, Ports: l.cfg.Delivery.Ports.List,
 		CheckContract: func(name string) error {
 			if _, ok := l.contracts.Get(name); !ok {
 				return fmt.Errorf("%q is not known; there are %v", name, l.contracts.Names())

@@ -243,9 +243,11 @@ func (l *Line) drainWithin() time.Duration {
 	return l.longestTimeout() + 5*time.Second
 }
 
-func (l *Line) longestTimeout() (longest time.Duration) {
-	for _, name := range l.contracts.Names() {
-		c, _ := l.contracts.Get(name)
+func (l *Line) longestTimeout() time.Duration { return longestTimeout(l.contracts) }
+
+func longestTimeout(set contract.Set) (longest time.Duration) {
+	for _, name := range set.Names() {
+		c, _ := set.Get(name)
 		longest = max(longest, c.Timeout())
 	}
 	return longest

@@ -10,20 +10,57 @@ import (
 	"posthorn/contract"
 	"posthorn/dispatcher"
 	"posthorn/dispatcher/lanes"
+	"posthorn/internal/config"
 	"posthorn/internal/telemetry"
 	"posthorn/internal/topics"
 	"posthorn/registry"
 )
 
-func (l *Line) buildContracts(context.Context) error {
-	l.contracts = contract.Builtin()
-	if dir := l.cfg.ContractsDir; dir != "" {
+func (l *Line) buildContracts(context.Context) (err error) {
+	l.contracts, err = checkContracts(l.cfg)
+	return err
+}
+
+// Check reports what is wrong with a configuration that shows only together
+// with its contracts. [Run] refuses the same.
+func Check(cfg *config.Config) error {
+	_, err := checkContracts(cfg)
+	return err
+}
+
+// checkContracts reads the contracts and holds the configuration against them.
+func checkContracts(cfg *config.Config) (contract.Set, error) {
+	set := contract.Builtin()
+	if dir := cfg.ContractsDir; dir != "" {
 		var err error
-		if l.contracts, err = contract.LoadDir(os.DirFS(dir)); err != nil {
-			return fmt.Errorf("reading contracts_dir %s: %w", dir, err)
+		if set, err = contract.LoadDir(os.DirFS(dir)); err != nil {
+			return set, fmt.Errorf("reading contracts_dir %s: %w", dir, err)
 		}
 	}
-	return nil
+	var errs []error
+	for _, name := range set.Names() {
+		c, _ := set.Get(name)
+		if shipped, ok := contract.Builtin().Get(name); ok && shipped == c {
+			continue // there for everyone, and perhaps used by nobody
+		}
+		line, _ := c.Schedule()
+		var total time.Duration
+		for _, wait := range line {
+			total += wait
+		}
+		if total > cfg.Delivery.MaxAge {
+			errs = append(errs, fmt.Errorf("contract %s: its schedule adds up to %s, longer than delivery.max_age of %s: the last attempts would never happen; shorten it or raise max_age",
+				name, config.FormatDuration(total), config.FormatDuration(cfg.Delivery.MaxAge)))
+		}
+	}
+	// The window has to hold the longest request, and the part of it that is
+	// forgotten at a time (a twelfth).
+	longest := longestTimeout(set)
+	if need := longest * 12 / 11; cfg.Breaker.Window < need {
+		errs = append(errs, fmt.Errorf("breaker.window is %s, want %s or more: the longest timeout of a contract is %s, and what takes as long would never count",
+			config.FormatDuration(cfg.Breaker.Window), config.FormatDuration((need+time.Second).Truncate(time.Second)), config.FormatDuration(longest)))
+	}
+	return set, errors.Join(errs...)
 }
 
 // buildRegistry makes the follower, which starts once everything that wants to
