@@ -14,14 +14,14 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"go.uber.org/goleak"
 
 	"posthorn/consumer/source"
+	"posthorn/internal/clickhousetest"
 	"posthorn/internal/config"
 	"posthorn/webhook"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(clickhousetest.Main(m)) }
 
 func broker(t *testing.T, topics ...string) config.Kafka {
 	t.Helper()
