@@ -28,18 +28,22 @@ demo: build chdb ## See the line at work; DEMO_EXIT=1 ends it after the demo, wi
 	@env -u DEMO_EXIT bin/posthorn dev --demo $(if $(filter-out 0 false,$(DEMO_EXIT)),--demo-exit)
 
 .PHONY: test
-test: unit line simulation integration ## Run all tests: unit, the line, simulation, and those against Apache Kafka (where Java 17+ and Maven are)
+test: unit line ledger simulation integration ## Run all tests: unit, the line, the ledger, simulation, and those against Apache Kafka (where Java 17+ and Maven are)
 
 # The tag synctests has kgo's locks wait in virtual time too: without it a test
 # in which a commit waits for a rebalance would stand still.
 .PHONY: unit
 unit: chdb ## Run the unit tests, all but the whole line's under the race detector
-	$(GO) test -race -tags synctests $$($(GO) list ./... | grep -v '/internal/app$$')
+	$(GO) test -race -tags synctests $$($(GO) list ./... | grep -vE '/internal/app$$|/analytics/')
 	$(GO) test -tags synctests ./internal/app
 
 .PHONY: line
 line: chdb ## Run the whole line's tests once more, under the race detector
 	$(GO) test -race -tags synctests -timeout 20m ./internal/app
+
+.PHONY: ledger
+ledger: chdb ## Run the ledger's tests against the embedded ClickHouse and, where it is installed, clickhouse-server
+	$(GO) test -race ./analytics/...
 
 .PHONY: simulation
 simulation: ## Run SEEDS (1000) seeds of faults in virtual time (a failing one prints how to replay it), and the largest fan-outs
