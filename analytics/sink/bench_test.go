@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -94,7 +95,7 @@ func BenchmarkInsertAttempts(b *testing.B) {
 		}
 		p := plan{batch, batch + rows - 1}
 		batch += rows
-		if _, err := insertBatch(b.Context(), conn, name, p.token("bench", 0), items); err != nil {
+		if _, err := insertBatch(b.Context(), conn, name, p.token("bench", kadm.TopicID{}, 0), items); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -255,7 +256,7 @@ func BenchmarkPartsOfAnHour(b *testing.B) {
 				items[k] = it
 			}
 			p := plan{int64(i * rows), int64(i*rows + rows - 1)}
-			if _, err := insertBatch(b.Context(), conn, name, p.token("bench", int32(i%32)), items); err != nil {
+			if _, err := insertBatch(b.Context(), conn, name, p.token("bench", kadm.TopicID{}, int32(i%32)), items); err != nil {
 				b.Fatal(err)
 			}
 			if i%50 != 0 {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 func TestASinkKilledBetweenInsertAndCommitCountsEverythingOnce(t *testing.T) {
@@ -183,4 +185,119 @@ func TestACommitForAPartitionThatWasGivenAwayIsRefused(t *testing.T) {
 	if err := s.commit(context.Background(), p, 1, nil); !errors.Is(err, errLeft) {
 		t.Errorf("committed: %v", err)
 	}
+}
+
+// A topic that was made anew begins at offset 0 again: its batches have the ranges
+// of the old one's, and must not have their tokens.
+func TestATopicMadeAnewIsNoRepeatOfTheOldOne(t *testing.T) {
+	r := newRig(t)
+	one := func(c *Config) { c.MaxRows = 1 } // so that ranges meet
+	x := r.sink(one)
+	r.feed(30)
+	r.await()
+	x.leave()
+	adm := kadm.NewClient(r.producer)
+	if _, err := adm.DeleteTopics(t.Context(), deliveriesTopic, attemptsTopic); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := adm.DeleteGroups(t.Context(), "g"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := adm.CreateTopics(t.Context(), partitions, 1, nil, deliveriesTopic, attemptsTopic); err != nil {
+		t.Fatal(err)
+	}
+	producer, err := kgo.NewClient(kgo.SeedBrokers(r.brokers...), kgo.ProducerLinger(0), kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(producer.Close)
+	r.producer = producer // the old one knows the old topics
+	r.feed(30)
+	y := r.sink(one)
+	r.await()
+	r.check()
+	y.leave() // before the new producer is closed
+}
+
+func TestWhatTheLogLosesWhileClickHouseIsAwayHaltsTheRunningSink(t *testing.T) {
+	r := newRig(t)
+	var away atomic.Bool
+	away.Store(true)
+	x := r.sink(func(c *Config) {
+		c.Budget = 1 // one poll is read, and no more
+		c.Conn = &faults{Conn: r.conn, sending: func(string) error {
+			if away.Load() {
+				return errors.New("away")
+			}
+			return nil
+		}}
+	})
+	r.feed(50)
+	for deadline := time.Now().Add(time.Minute); x.Failing() == nil; {
+		if time.Now().After(deadline) {
+			t.Fatal("the sink never failed")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	for range 4 { // more than the client holds ahead
+		r.feed(3000)
+	}
+	adm := kadm.NewClient(r.producer)
+	ends, err := adm.ListEndOffsets(t.Context(), attemptsTopic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := adm.DeleteRecords(t.Context(), ends.Offsets()); err != nil {
+		t.Fatal(err)
+	}
+	away.Store(false)
+	var loss *LossError
+	for deadline := time.Now().Add(time.Minute); !errors.As(x.Ready(), &loss); {
+		if time.Now().After(deadline) {
+			t.Fatalf("ready: %v", x.Ready())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	x.leave()
+	if x.counts.losses == 0 {
+		t.Error("no loss was counted")
+	}
+}
+
+// A partition that nobody has read yet must hold the ledger's time back.
+func TestTheLedgersTimeWaitsForEveryPartition(t *testing.T) {
+	r := newRig(t)
+	asOf := func() (at time.Time) {
+		if err := r.conn.QueryRow(t.Context(), "SELECT as_of FROM ledger.ledger_as_of").Scan(&at); err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	r.feed(50)
+	var away atomic.Bool
+	away.Store(true)
+	begun := time.Now()
+	r.sink(func(c *Config) {
+		c.Conn = &faults{Conn: r.conn, sending: func(table string) error {
+			if away.Load() && table == TableAttempts {
+				return errors.New("away")
+			}
+			return nil
+		}}
+	})
+	for r.number("SELECT count() FROM ledger.progress") < 4*2*partitions { // a few rounds
+		time.Sleep(10 * time.Millisecond)
+	}
+	if at := asOf(); at.Unix() != 0 {
+		t.Errorf("as of %s, though no settlement is there", at)
+	}
+	away.Store(false)
+	for deadline := time.Now().Add(time.Minute); asOf().Before(begun); {
+		if time.Now().After(deadline) {
+			t.Fatalf("as of %s", asOf())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	r.await()
+	r.check()
 }

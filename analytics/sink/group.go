@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -20,13 +21,19 @@ type commit struct {
 // LossError says that records which had not been inserted are gone from the
 // log: retention was shorter than ClickHouse was away.
 type LossError struct {
-	Topic      string
-	Partition  int32
-	Committed  int64
+	Topic     string
+	Partition int32
+	// Committed is what was to be read next.
+	Committed int64
+	// Start and End are those of the log, -1 if the loss was found while it was read.
 	Start, End int64
 }
 
 func (e *LossError) Error() string {
+	if e.Start < 0 {
+		return fmt.Sprintf("%s/%d: the log no longer has what the ledger was to read next, at offset %d, so records were lost before they were in ClickHouse; "+
+			"find out why, then start again with --accept-loss to go on", e.Topic, e.Partition, e.Committed)
+	}
 	return fmt.Sprintf("%s/%d: the ledger's committed offset %d is outside the log (%d to %d), so records were lost before they were in ClickHouse; "+
 		"find out why, then start with --accept-loss to go on", e.Topic, e.Partition, e.Committed, e.Start, e.End)
 }
@@ -103,8 +110,19 @@ func (s *Sink) takeOver(ctx context.Context, offsets map[string]map[int32]kgo.Of
 	if err != nil {
 		return nil, fmt.Errorf("taking partitions over: listing end offsets: %w", err)
 	}
+	listed, err := s.adm.ListTopics(ctx, topics...)
+	if err != nil {
+		return nil, fmt.Errorf("taking partitions over: listing topics: %w", err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	given := make(map[string][]int32, len(offsets))
+	for t, ps := range offsets {
+		for id := range ps {
+			given[t] = append(given[t], id)
+		}
+	}
+	s.client.ResumeFetchPartitions(given) // a pause outlives the assignment it was made in
 	for t, ps := range offsets {
 		for id := range ps {
 			start, ok := starts.Lookup(t, id)
@@ -112,14 +130,14 @@ func (s *Sink) takeOver(ctx context.Context, offsets map[string]map[int32]kgo.Of
 			if !ok || !ok2 || start.Err != nil || end.Err != nil {
 				return nil, fmt.Errorf("taking partitions over: %s/%d: listing its bounds: %w", t, id, errors.Join(start.Err, end.Err))
 			}
-			ps[id] = kgo.NewOffset().At(s.takeOverOne(tp{t, id}, start.Offset, end.Offset)).WithEpoch(-1)
+			ps[id] = kgo.NewOffset().At(s.takeOverOne(tp{t, id}, listed[t].ID, start.Offset, end.Offset)).WithEpoch(-1)
 		}
 	}
 	return offsets, nil
 }
 
 // takeOverOne returns the offset to read from; s.mu is held.
-func (s *Sink) takeOverOne(id tp, start, end int64) int64 {
+func (s *Sink) takeOverOne(id tp, topicID kadm.TopicID, start, end int64) int64 {
 	c, known := s.fetched[id]
 	delete(s.fetched, id)
 	delete(s.halted, id)
@@ -131,21 +149,46 @@ func (s *Sink) takeOverOne(id tp, start, end int64) int64 {
 		c = commit{offset: start}
 	}
 	var halt error
-	if c.offset < start || c.offset > end {
+	planned := parsePlan(c.metadata, c.offset)
+	// A plan beyond the log's end: the log was cut, and what lies there one day
+	// will be other records than those of the batch.
+	if c.offset < start || c.offset > end || planned != nil && planned.last >= end {
 		loss := &LossError{Topic: id.topic, Partition: id.partition, Committed: c.offset, Start: start, End: end}
 		s.cfg.Observer.Lost(id.topic, id.partition, max(start-c.offset, 0))
 		s.log.Error("records were lost before they were in ClickHouse", "accepted", s.cfg.AcceptLoss, "error", loss)
-		c, fresh = commit{offset: start}, true
+		c, planned, fresh = commit{offset: start}, nil, true
 		if !s.cfg.AcceptLoss {
 			halt = loss
 		}
 	}
-	s.parts[id] = &part{tp: id, fresh: fresh, buf: newBuffer(c.offset, parsePlan(c.metadata, c.offset))}
+	s.parts[id] = &part{tp: id, id: topicID, fresh: fresh, buf: newBuffer(c.offset, planned)}
 	if halt != nil {
 		s.halted[id] = halt
 		return end // what still comes is not taken in
 	}
 	return c.offset
+}
+
+// lostBehind halts a partition whose log no longer has what was to be read next,
+// and reports whether that is what went wrong.
+func (s *Sink) lostBehind(id tp, err error) bool {
+	var told *kgo.ErrDataLoss
+	if !errors.As(err, &told) && !errors.Is(err, kerr.OffsetOutOfRange) {
+		return false
+	}
+	s.mu.Lock()
+	p := s.parts[id]
+	if p == nil || s.halted[id] != nil {
+		s.mu.Unlock()
+		return true
+	}
+	loss := &LossError{Topic: id.topic, Partition: id.partition, Committed: p.buf.read, Start: -1, End: -1}
+	s.halted[id] = loss
+	s.mu.Unlock()
+	s.client.PauseFetchPartitions(map[string][]int32{id.topic: {id.partition}})
+	s.cfg.Observer.Lost(id.topic, id.partition, 0)
+	s.log.Error("records were lost before they were in ClickHouse", "accepted", false, "error", loss)
+	return true
 }
 
 // revoked gives partitions away: the insert under way is waited for, shortly,

@@ -1,8 +1,11 @@
 package sink
 
 import (
+	"encoding/hex"
 	"strconv"
 	"strings"
+
+	"github.com/twmb/franz-go/pkg/kadm"
 )
 
 // planMark begins the commit metadata of a sink's partition and carries its
@@ -36,11 +39,17 @@ func parsePlan(metadata string, committed int64) *plan {
 	return &plan{committed, last}
 }
 
-// token is the deduplication token of the plan's inserts.
-func (p *plan) token(topic string, partition int32) string {
-	b := make([]byte, 0, len(topic)+48)
+// token is the deduplication token of the plan's inserts. It holds the topic's
+// ID: a topic that was made anew begins at offset 0 again, and its batches would
+// be dropped as those of the old one.
+func (p *plan) token(topic string, id kadm.TopicID, partition int32) string {
+	b := make([]byte, 0, len(topic)+2*len(id)+48)
 	b = append(b, topic...)
 	b = append(b, ':')
+	if id != (kadm.TopicID{}) { // brokers give none before Kafka 2.8
+		b = hex.AppendEncode(b, id[:])
+		b = append(b, ':')
+	}
 	b = strconv.AppendInt(b, int64(partition), 10)
 	b = append(b, ':')
 	b = strconv.AppendInt(b, p.first, 10)

@@ -152,9 +152,34 @@ func (s *Sink) writeProgress(ctx context.Context) error {
 				least = r.reachedAt
 			}
 		}
-		s.cfg.Observer.Reached(least)
+		if least.After(epoch) {
+			s.cfg.Observer.Reached(least)
+		}
 	}
-	return insert(ctx, s.cfg.Conn, s.cfg.Database, TableProgress, "", progressColumns, rows)
+	if err := insert(ctx, s.cfg.Conn, s.cfg.Database, TableProgress, "", progressColumns, s.begin(rows, taken)); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.begun = true
+	s.mu.Unlock()
+	return nil
+}
+
+// begin adds, the first time, a row of every partition there is, also of those
+// that are another member's: one without a row would not keep the others from
+// passing it.
+func (s *Sink) begin(rows []progress, taken time.Time) []progress {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.begun {
+		return rows
+	}
+	for topic, role := range map[string]string{s.cfg.Deliveries: RoleDeliveries, s.cfg.Attempts: RoleAttempts} {
+		for p := range s.cfg.Partitions[topic] {
+			rows = append(rows, progress{role: role, partition: int32(p), reachedAt: epoch, doneOffset: -1, takenAt: taken})
+		}
+	}
+	return rows
 }
 
 // progress returns the rows of the partitions that we have. Where a log ended
@@ -169,10 +194,9 @@ func (s *Sink) progress(ended, doneBy time.Time, end func(tp) (int64, bool), don
 			continue
 		}
 		p.samples.note(ended, at)
-		reached := p.samples.upTo(p.buf.next)
-		if reached.IsZero() {
-			continue
-		}
+		// Zero while it isn't known: such a row keeps the ledger from being taken
+		// for complete without this partition.
+		reached := orEpoch(p.samples.upTo(p.buf.next))
 		row := progress{role: RoleAttempts, partition: id.partition, reachedAt: reached, next: p.buf.next, doneOffset: -1, takenAt: doneBy}
 		if id.topic == s.cfg.Deliveries {
 			row.role = RoleDeliveries

@@ -42,6 +42,7 @@ type Sink struct {
 	halted  map[tp]error  // partitions that need a person
 	bytes   int64         // of all buffers
 	joined  bool
+	begun   bool  // the progress of every partition has a row
 	failing error // of the last insert, nil once one came through
 	// busy is what the inserting goroutine works on; idle is closed when it
 	// lets go of it.
@@ -63,6 +64,7 @@ type tp struct {
 // part is one assignment of one partition.
 type part struct {
 	tp
+	id  kadm.TopicID
 	buf *buffer
 	// ended parts are another member's: nothing is committed for them. Leaving
 	// ones begin no further batch.
@@ -154,7 +156,9 @@ func (s *Sink) pollLoop(ctx context.Context) {
 			return
 		}
 		fetches.EachError(func(topic string, p int32, err error) {
-			s.log.Error("fetching for the ledger", "topic", topic, "partition", p, "error", err)
+			if !s.lostBehind(tp{topic, p}, err) {
+				s.log.Error("fetching for the ledger", "topic", topic, "partition", p, "error", err)
+			}
 		})
 		fetches.EachPartition(func(f kgo.FetchTopicPartition) { s.take(tp{f.Topic, f.Partition}, f.Records) })
 		s.client.AllowRebalance()
@@ -341,7 +345,7 @@ func (s *Sink) work(ctx context.Context, p *part, items []*item) error {
 	begun := time.Now()
 	within, cancel := context.WithTimeout(ctx, insertWithin)
 	defer cancel()
-	rows, err := insertBatch(within, s.cfg.Conn, s.cfg.Database, batch.token(p.topic, p.partition), items)
+	rows, err := insertBatch(within, s.cfg.Conn, s.cfg.Database, batch.token(p.topic, p.id, p.partition), items)
 	if err != nil {
 		s.cfg.Observer.Failed()
 		return err
