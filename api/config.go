@@ -97,6 +97,9 @@ type Config struct {
 	// Limit returns how many endpoints a tenant's plan allows; false means any
 	// number. It is called under the registry's lock. Optional.
 	Limit func(tenant string) (endpoints int, limited bool)
+	// Ledger answers what became of deliveries. Optional: without it these
+	// requests answer 503.
+	Ledger Ledger
 	// RestrictHosts refuses requests whose Host is neither localhost, nor a
 	// loopback address, nor among AllowedHosts. Set it where the API listens
 	// on loopback: a web page whose name was made to resolve there (DNS

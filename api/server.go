@@ -63,6 +63,8 @@ func newServer(cfg Config) *server {
 	mux := http.NewServeMux()
 	s := &server{cfg: cfg, log: cfg.Logger, mux: mux, huma: humago.New(mux, hc), origins: http.NewCrossOriginProtection()}
 	s.registerEndpoints()
+	s.registerDeliveries()
+	s.registerBacklog()
 	return s
 }
 

@@ -35,12 +35,16 @@ func (l *Line) buildAPI(context.Context) error {
 	if err != nil {
 		return err
 	}
-	handler, err := api.New(api.Config{
+	cfg := api.Config{
 		Endpoints: l.store, Writer: registryWriter{writer}, Contracts: contractSecrets{l.contracts}, Sealer: l.keyset,
 		CheckEndpoint: l.checkEndpoint, Covers: covers, NewEndpointID: registry.NewEndpointID,
 		IdempotencyKey: key, Logger: l.log,
 		RestrictHosts: len(l.cfg.HTTP.AllowedHosts) > 0 || onLoopback(l.admin.Addr()), AllowedHosts: l.cfg.HTTP.AllowedHosts,
-	})
+	}
+	if err := l.apiExploring(&cfg); err != nil {
+		return err
+	}
+	handler, err := api.New(cfg)
 	if err != nil {
 		return err
 	}
