@@ -54,6 +54,8 @@ type Contracts interface {
 	// CheckSecret says what is wrong with a secret that a user brings along.
 	// The error is shown to them and must hold nothing of the secret.
 	CheckSecret(contract, secret string) error
+	// Overlap is how long a replaced secret goes on signing, 0 to 7 days.
+	Overlap(contract string) (time.Duration, error)
 }
 
 // Sealer encrypts signing secrets, bound to the endpoint's tenant and ID and to

@@ -6,6 +6,9 @@
 //	GET    /v1/tenants/{tenant}/endpoints/{id}
 //	PATCH  /v1/tenants/{tenant}/endpoints/{id}
 //	DELETE /v1/tenants/{tenant}/endpoints/{id}
+//	GET    /v1/tenants/{tenant}/endpoints/{id}/secrets
+//	POST   /v1/tenants/{tenant}/endpoints/{id}/secrets
+//	DELETE /v1/tenants/{tenant}/endpoints/{id}/secrets/{secret}
 //	GET    /openapi.json
 //
 // [New] makes the handler, [OpenAPI] the document that describes it (OpenAPI
@@ -22,8 +25,9 @@
 //   - A change is checked and written under the registry's lock, in one
 //     [Writer.Update]: limits, If-Match and repeats are exact also with
 //     several processes (endpoints.go).
-//   - A signing secret is in one response, that of the create which generated
-//     it. It is sealed before it leaves the handler (endpoints.go).
+//   - A signing secret is in one response, that of the create or rotation which
+//     generated it. It is sealed before it leaves the handler (endpoints.go,
+//     secrets.go).
 //   - A browser can't be made to call it: requests of other origins, bodies
 //     that aren't declared as JSON and, by [Config].RestrictHosts, foreign
 //     hosts are refused (browser.go).

@@ -115,9 +115,7 @@ func (s *server) createEndpoint(ctx context.Context, in *createInput) (*createOu
 		found = nil
 		if old, ok := tx.Get(ep.ID); ok && once {
 			if old.Tenant != ep.Tenant || madeByAnother(old, secretID) {
-				p := newProblem(http.StatusUnprocessableEntity, "This Idempotency-Key was used for a request with another body. Use a new key for a new request.")
-				p.Type, p.Title = TypeKeyReused, "Idempotency-Key reused"
-				return p
+				return keyReused()
 			}
 			found = old
 			return nil

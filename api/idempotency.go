@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"posthorn/webhook"
@@ -51,6 +52,12 @@ func idempotencyKeyProblem(key string) string {
 		return "it may hold only printable ASCII characters; a random UUID is a good key"
 	}
 	return ""
+}
+
+func keyReused() *Problem {
+	p := newProblem(http.StatusUnprocessableEntity, "This Idempotency-Key was used for a request with another body. Use a new key for a new request.")
+	p.Type, p.Title = TypeKeyReused, "Idempotency-Key reused"
+	return p
 }
 
 // onceIDs returns the IDs that a create with an Idempotency-Key gives to the

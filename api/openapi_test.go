@@ -68,9 +68,9 @@ func TestTheDocumentDescribesEveryRouteWhole(t *testing.T) {
 				want = append(want, "path "+m[1])
 			}
 			switch op.OperationID {
-			case "createEndpoint":
+			case "createEndpoint", "rotateSecret":
 				want = append(want, "header Idempotency-Key")
-			case "updateEndpoint", "deleteEndpoint":
+			case "updateEndpoint", "deleteEndpoint", "revokeSecret":
 				want = append(want, "header If-Match")
 			case "listEndpoints":
 				want = append(want, "query limit", "query cursor")

@@ -50,7 +50,10 @@ func newServer(cfg Config) *server {
 	format := huma.Format{Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: unmarshal}
 	hc := huma.DefaultConfig("Posthorn admin API", "1")
 	hc.Info.Description = "Manages the endpoints that receive a tenant's webhooks. Every error is a Problem (RFC 9457)."
-	hc.Tags = []*huma.Tag{{Name: "endpoints", Description: "Receivers of a tenant's webhooks"}}
+	hc.Tags = []*huma.Tag{
+		{Name: "endpoints", Description: "Receivers of a tenant's webhooks"},
+		{Name: "secrets", Description: "What an endpoint's deliveries are signed with"},
+	}
 	hc.Formats = map[string]huma.Format{"application/json": format, "json": format}
 	hc.RejectUnknownQueryParameters = true
 	hc.DocsPath, hc.SchemasPath = "", ""
@@ -65,6 +68,7 @@ func newServer(cfg Config) *server {
 	s.registerEndpoints()
 	s.registerDeliveries()
 	s.registerBacklog()
+	s.registerSecrets()
 	return s
 }
 

@@ -139,13 +139,15 @@ func (tx *Tx) changed() map[string]*webhook.Endpoint {
 }
 
 // Put creates or replaces an endpoint. It sets ep's Version (one above the
-// stored one's, from 1), UpdatedAt and, for a creation, CreatedAt. The rules
+// stored one's, from 1), UpdatedAt and, for a creation, CreatedAt, and drops
+// secrets that sign no longer. The rules
 // of [ValidateEndpoint] are the caller's part; only what the tables rely on is
 // checked here.
 func (tx *Tx) Put(ep *webhook.Endpoint) error {
 	before, exists := tx.Get(ep.ID)
 	next := clone(ep)
 	next.Version, next.UpdatedAt = 1, tx.now
+	next.Secrets = slices.DeleteFunc(next.Secrets, func(s webhook.SealedSecret) bool { return !s.Live(tx.now) })
 	if exists {
 		if before.Tenant != ep.Tenant {
 			return fmt.Errorf("endpoint %s belongs to another tenant", ep.ID)
@@ -170,6 +172,7 @@ func (tx *Tx) Put(ep *webhook.Endpoint) error {
 			return err
 		}
 	}
+	ep.Secrets = clone(next).Secrets
 	ep.Version, ep.UpdatedAt, ep.CreatedAt = next.Version, next.UpdatedAt, next.CreatedAt
 	tx.stage(Key(KindEndpoint, ep.ID), staged{value: value, endpoint: next})
 	return nil

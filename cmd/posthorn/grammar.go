@@ -13,6 +13,7 @@ type grammar struct {
 	Dev        devCmd        `cmd:"" help:"Run the whole line in one process with an embedded Kafka broker, its data on disk."`
 	Topics     topicsCmd     `cmd:"" help:"Create or verify Posthorn's own topics."`
 	Endpoint   endpointCmd   `cmd:"" help:"Work on a tenant's endpoints, through the API."`
+	Secret     secretCmd     `cmd:"" help:"Rotate, list and revoke an endpoint's signing secrets, through the API."`
 	Event      eventCmd      `cmd:"" help:"Produce events."`
 	Listen     listenCmd     `cmd:"" help:"Receive deliveries on this machine, verify and show them."`
 	ClickHouse clickHouseCmd `cmd:"" name:"clickhouse" help:"Make the ledger's tables."`

@@ -142,3 +142,12 @@ func (c contractSecrets) CheckSecret(name, secret string) error {
 	_, err := k.ParseSecret(secret)
 	return err
 }
+
+// Overlap implements api.Contracts.
+func (c contractSecrets) Overlap(name string) (time.Duration, error) {
+	k, ok := c.contracts.Get(name)
+	if !ok {
+		return 0, fmt.Errorf("contract %q is not known", name)
+	}
+	return k.RotationOverlap(), nil
+}

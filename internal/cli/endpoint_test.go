@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"posthorn/api"
 	"posthorn/webhook"
@@ -55,6 +56,7 @@ func (m memory) CheckSecret(_, secret string) error {
 	}
 	return nil
 }
+func (m memory) Overlap(string) (time.Duration, error) { return 24 * time.Hour, nil }
 func (m memory) Seal(_ *webhook.Endpoint, id, _ string) (webhook.SealedSecret, error) {
 	return webhook.SealedSecret{ID: id, Sealed: []byte{1}}, nil
 }
