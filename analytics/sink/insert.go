@@ -136,9 +136,11 @@ func micros(d time.Duration) uint32 {
 }
 
 // settings of every insert. A batch must be on disk when its insert is
-// answered, and known by its token in the targets of materialized views too.
+// answered, also on the shards that a Distributed table passes it to, and known by
+// its token in the targets of materialized views too. It may have rows of any number
+// of days: one that is refused would be refused for ever.
 func settings(token string) clickhouse.Settings {
-	s := clickhouse.Settings{"async_insert": 0}
+	s := clickhouse.Settings{"async_insert": 0, "distributed_foreground_insert": 1, "max_partitions_per_insert_block": 0}
 	if token != "" {
 		s["insert_deduplicate"] = 1
 		s["insert_deduplication_token"] = token
@@ -178,15 +180,20 @@ func insert[T any](ctx context.Context, conn Conn, database, table, token string
 // insertBatch writes the items of one batch into their tables.
 func insertBatch(ctx context.Context, conn Conn, database, token string, items []*item) (rows map[string]int, err error) {
 	var deliveries, messages, attempts []*item
-	seen := make(map[[16]byte]struct{})
+	type message struct {
+		id  [16]byte
+		day int64
+	}
+	seen := make(map[message]struct{})
 	for _, it := range items {
 		switch {
 		case it.settlement != nil:
 			attempts = append(attempts, it)
 		case it.delivery != nil:
 			deliveries = append(deliveries, it)
-			if _, dup := seen[it.delivery.BodyID]; !dup {
-				seen[it.delivery.BodyID] = struct{}{}
+			m := message{it.delivery.BodyID, it.delivery.BegunAt.Unix() / (24 * 60 * 60)} // bodies are kept by day
+			if _, dup := seen[m]; !dup {
+				seen[m] = struct{}{}
 				messages = append(messages, it)
 			}
 		}
