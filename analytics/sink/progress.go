@@ -68,9 +68,10 @@ func (s *samples) upTo(next int64) time.Time {
 	return s.reached
 }
 
-// timeIndex knows about when the records of a partition were written.
+// timeIndex knows about when the records of a partition were written, by the
+// clocks of those who did.
 type timeIndex struct {
-	points []point // ascending
+	points []point // ascending; of equal times there may be several
 }
 
 type point struct {
@@ -81,11 +82,17 @@ type point struct {
 // mostPoints bounds an index; then every other point is forgotten.
 const mostPoints = 4096
 
-// note remembers a record, at most one a second.
+// note remembers a record, at most one a second. One that is of an earlier time
+// than those before it says that their time was too late.
 func (x *timeIndex) note(offset int64, at time.Time) {
 	if n := len(x.points); n > 0 {
-		last := x.points[n-1]
-		if offset <= last.offset || at.Sub(last.at) < time.Second {
+		if offset <= x.points[n-1].offset {
+			return
+		}
+		for i := n - 1; i >= 0 && x.points[i].at.After(at); i-- {
+			x.points[i].at = at
+		}
+		if at.Sub(x.points[n-1].at) < time.Second {
 			return
 		}
 		if n >= mostPoints {
@@ -98,8 +105,8 @@ func (x *timeIndex) note(offset int64, at time.Time) {
 	x.points = append(x.points, point{offset, at})
 }
 
-// at returns a time that the record at the offset, and no later one, was
-// written after; zero if that isn't known. What lies below is forgotten.
+// at returns a time before which neither the record at the offset nor one behind
+// it was written; zero if that isn't known. What lies below is forgotten.
 func (x *timeIndex) at(offset int64) time.Time {
 	n := 0
 	for n < len(x.points) && x.points[n].offset <= offset {
@@ -183,33 +190,47 @@ func (s *Sink) begin(rows []progress, taken time.Time) []progress {
 }
 
 // progress returns the rows of the partitions that we have. Where a log ended
-// is known as of ended, and what was done as of doneBy.
+// is known as of ended, and what was done as of doneBy. That of a partition that
+// is halted has reached nothing: without one for as long as rows are kept it would
+// no longer hold the ledger's time back.
 func (s *Sink) progress(ended, doneBy time.Time, end func(tp) (int64, bool), done map[int32]int64) []progress {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var rows []progress
 	for id, p := range s.parts {
+		if p.leaving {
+			continue
+		}
+		if s.halted[id] != nil {
+			rows = append(rows, progress{role: s.role(id.topic), partition: id.partition, reachedAt: epoch, doneOffset: -1, takenAt: doneBy})
+			continue
+		}
 		at, ok := end(id)
-		if !ok || p.leaving || s.halted[id] != nil {
+		if !ok {
 			continue
 		}
 		p.samples.note(ended, at)
 		// Zero while it isn't known: such a row keeps the ledger from being taken
 		// for complete without this partition.
 		reached := orEpoch(p.samples.upTo(p.buf.next))
-		row := progress{role: RoleAttempts, partition: id.partition, reachedAt: reached, next: p.buf.next, doneOffset: -1, takenAt: doneBy}
+		row := progress{role: s.role(id.topic), partition: id.partition, reachedAt: reached, next: p.buf.next, doneOffset: -1, doneAt: doneBy, takenAt: doneBy}
 		if id.topic == s.cfg.Deliveries {
-			row.role = RoleDeliveries
 			row.doneOffset = done[id.partition] // 0 before the first commit
-			if row.doneOffset >= at {
-				row.doneAt = doneBy
-			} else {
+			if row.doneOffset < at {
 				row.doneAt = p.index.at(row.doneOffset)
 			}
-		} else {
-			row.doneAt = doneBy
+			if row.doneAt.After(doneBy) { // by a clock that is ahead of ours
+				row.doneAt = doneBy
+			}
 		}
 		rows = append(rows, row)
 	}
 	return rows
+}
+
+func (s *Sink) role(topic string) string {
+	if topic == s.cfg.Deliveries {
+		return RoleDeliveries
+	}
+	return RoleAttempts
 }

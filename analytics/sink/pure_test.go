@@ -260,6 +260,17 @@ func TestTheIndexOfTimesIsNeverLaterThanTheRecord(t *testing.T) {
 			t.Fatalf("record %d was written %s, the index says %s", i, written[i], got)
 		}
 	}
+	// A host's clock that was an hour ahead for one record.
+	var skewed timeIndex
+	skewed.note(0, time.Unix(1000, 0))
+	skewed.note(1, time.Unix(4600, 0))
+	skewed.note(2, time.Unix(1001, 0))
+	skewed.note(3, time.Unix(1002, 0))
+	for i, want := range []int64{1000, 1001, 1001, 1002} {
+		if got := skewed.at(int64(i)); got.Unix() != want {
+			t.Errorf("record %d after a clock that was ahead: %d, want %d", i, got.Unix(), want)
+		}
+	}
 	var empty timeIndex
 	if got := empty.at(5); !got.IsZero() {
 		t.Errorf("nothing is known, and yet %s", got)

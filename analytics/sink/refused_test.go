@@ -2,6 +2,8 @@ package sink
 
 import (
 	"encoding/json"
+	"errors"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -67,5 +69,27 @@ func TestABodyIsThereOnEveryDayThatItCame(t *testing.T) {
 	r.await()
 	if n := r.number("SELECT count() FROM ledger.messages"); n != 2 {
 		t.Errorf("the body is there %d times, want once on each of two days", n)
+	}
+}
+
+func TestAPartitionThatWasGivenAwayIsNoFailure(t *testing.T) {
+	s := &Sink{idle: make(chan struct{})}
+	s.done(errors.Join(errLeft))
+	if err := s.Failing(); err != nil {
+		t.Errorf("failing: %v", err)
+	}
+}
+
+// Progress is kept for days. A partition that is halted for longer must not be
+// forgotten: the ledger's time would pass it.
+func TestAHaltedPartitionStillHasProgressThatReachedNothing(t *testing.T) {
+	id := tp{attemptsTopic, 2}
+	s := &Sink{cfg: Config{Deliveries: deliveriesTopic, Attempts: attemptsTopic}, log: slog.New(slog.DiscardHandler),
+		parts:  map[tp]*part{id: {tp: id, buf: newBuffer(0, nil)}},
+		halted: map[tp]error{id: errors.New("lost")}}
+	now := time.Now()
+	rows := s.progress(now, now, func(tp) (int64, bool) { return 0, true }, nil)
+	if len(rows) != 1 || !rows[0].reachedAt.Equal(epoch) || rows[0].partition != 2 {
+		t.Errorf("rows of a halted partition: %+v, want one that reached %s", rows, epoch)
 	}
 }

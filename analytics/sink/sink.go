@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -249,7 +250,7 @@ func (s *Sink) insertLoop(ctx, working context.Context) {
 		}
 		err := s.work(working, p, items)
 		s.done(err)
-		if err != nil {
+		if err != nil && !errors.Is(err, errLeft) {
 			s.log.Warn("the ledger's batch did not come through and is tried again", "topic", p.topic, "partition", p.partition, "error", err)
 			sleep(ctx, wait.NextBackOff(), nil)
 			continue
@@ -375,11 +376,13 @@ func (s *Sink) work(ctx context.Context, p *part, items []*item) error {
 	return nil
 }
 
-// done lets the partition go.
+// done lets the partition go. That it was given away meanwhile is no failure.
 func (s *Sink) done(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failing = err
+	if !errors.Is(err, errLeft) {
+		s.failing = err
+	}
 	s.busy = nil
 	close(s.idle)
 }
