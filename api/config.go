@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -36,6 +37,13 @@ type Tx interface {
 	// the stored one's, from 1), UpdatedAt and, for a creation, CreatedAt.
 	Put(ep *webhook.Endpoint) error
 	Delete(id string) error
+	// Records are the registry's other kinds. A nil value removes a record.
+	Records
+	PutRaw(kind, id string, value []byte) error
+	// Now is the time of the change.
+	Now() time.Time
+	// Audit writes an entry that is there if and only if the change is made.
+	Audit(entry *webhook.AuditEntry) error
 }
 
 // Writer changes the registry. Safe for concurrent use.
@@ -79,9 +87,19 @@ type FieldError struct {
 // otherwise.
 type Config struct {
 	Endpoints Endpoints
+	Records   Records
 	Writer    Writer
 	Contracts Contracts
 	Sealer    Sealer
+	// AuthRequired refuses requests without a valid key. Without it a request
+	// that shows no key is an administrator's.
+	AuthRequired bool
+	// AdminKeys are administrators' keys besides those in the registry, at
+	// least 32 characters each. Optional.
+	AdminKeys []string
+	// RateLimit is how many requests a key may make in a second, and twice as
+	// many at once; 0 means any number.
+	RateLimit float64
 	// CheckEndpoint lists what is wrong with an endpoint that a user would
 	// like to register: URL, patterns, headers and everything that its
 	// contract asks for (it exists, https only, reserved headers). Only ID,
@@ -126,6 +144,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	need(c.Endpoints != nil, "Endpoints is missing")
+	need(c.Records != nil, "Records is missing")
 	need(c.Writer != nil, "Writer is missing")
 	need(c.Contracts != nil, "Contracts is missing")
 	need(c.Sealer != nil, "Sealer is missing")
@@ -133,6 +152,10 @@ func (c *Config) Validate() error {
 	need(c.Covers != nil, "Covers is missing")
 	need(c.NewEndpointID != nil, "NewEndpointID is missing")
 	need(len(c.IdempotencyKey) >= 16, "IdempotencyKey has fewer than 16 bytes")
+	for _, key := range c.AdminKeys {
+		need(len(key) >= MinAdminKey, fmt.Sprintf("one of AdminKeys has fewer than %d characters", MinAdminKey))
+	}
+	need(c.RateLimit >= 0, "RateLimit is negative")
 	need(c.RequestTimeout >= 0, "RequestTimeout is negative")
 	return errors.Join(errs...)
 }

@@ -1,15 +1,10 @@
-// Package api is the REST admin API, by which a platform manages the endpoints
-// of its tenants:
+// Package api is the REST admin API, by which a platform manages its
+// tenants and their endpoints:
 //
-//	POST   /v1/tenants/{tenant}/endpoints
-//	GET    /v1/tenants/{tenant}/endpoints
-//	GET    /v1/tenants/{tenant}/endpoints/{id}
-//	PATCH  /v1/tenants/{tenant}/endpoints/{id}
-//	DELETE /v1/tenants/{tenant}/endpoints/{id}
-//	GET    /v1/tenants/{tenant}/endpoints/{id}/secrets
-//	POST   /v1/tenants/{tenant}/endpoints/{id}/secrets
-//	DELETE /v1/tenants/{tenant}/endpoints/{id}/secrets/{secret}
-//	GET    /openapi.json
+//	/v1/tenants/{tenant}/endpoints[/{id}[/secrets[/{secret}] | /backlog]]
+//	/v1/tenants/{tenant}/deliveries[/{id}]
+//	/v1/keys[/{id}], /v1/whoami
+//	/openapi.json
 //
 // [New] makes the handler, [OpenAPI] the document that describes it (OpenAPI
 // 3.1; openapi.json beside this file is the same and tested to be).
@@ -28,14 +23,18 @@
 //   - A signing secret is in one response, that of the create or rotation which
 //     generated it. It is sealed before it leaves the handler (endpoints.go,
 //     secrets.go).
+//   - Every operation says which keys may call it: those of the tenant in its
+//     path, administrators', or all (access.go). Who calls is found out before
+//     the body is read, whether they may before anything is looked at.
+//   - A change goes through server.update and writes its audit entry in its own
+//     transaction; one that has none fails (change.go).
+//   - Lists have a limit and a cursor (page.go), records of the registry that
+//     are no endpoints a table (records.go).
 //   - A browser can't be made to call it: requests of other origins, bodies
 //     that aren't declared as JSON and, by [Config].RestrictHosts, foreign
 //     hosts are refused (browser.go).
 //   - Bodies have at most 64 KiB and arrive within 5 seconds; a request is
 //     given up after [Config].RequestTimeout (serve.go).
-//
-// Who may call the API is not decided here yet: serve it where only the
-// platform reaches it.
 package api
 
 //go:generate go test -run TestTheCheckedInDocumentIsTheOneServed -update

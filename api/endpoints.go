@@ -111,23 +111,23 @@ func (s *server) createEndpoint(ctx context.Context, in *createInput) (*createOu
 	}
 
 	var found *webhook.Endpoint
-	err = s.cfg.Writer.Update(ctx, func(tx Tx) error {
+	err = s.update(ctx, func(tx Tx) (*note, error) {
 		found = nil
 		if old, ok := tx.Get(ep.ID); ok && once {
 			if old.Tenant != ep.Tenant || madeByAnother(old, secretID) {
-				return keyReused()
+				return nil, keyReused()
 			}
 			found = old
-			return nil
+			return nil, nil
 		} else if ok {
-			return fmt.Errorf("creating endpoint: the new ID %s is taken", ep.ID)
+			return nil, fmt.Errorf("creating endpoint: the new ID %s is taken", ep.ID)
 		}
 		if most, limited := s.cfg.Limit(ep.Tenant); limited && tx.Count(ep.Tenant) >= most {
 			p := newProblem(http.StatusForbidden, "The plan of tenant %q allows %d endpoints, and it has %d. Delete one, or move to a larger plan.", ep.Tenant, most, tx.Count(ep.Tenant))
 			p.Type, p.Title = TypeLimitReached, "Limit of endpoints reached"
-			return p
+			return nil, p
 		}
-		return tx.Put(ep)
+		return endpointNote(nil, ep), tx.Put(ep)
 	})
 	if err != nil {
 		return nil, err
@@ -141,6 +141,12 @@ func (s *server) createEndpoint(ctx context.Context, in *createInput) (*createOu
 	out.ETag = etag(out.Body.Version)
 	out.Location = strings.NewReplacer("{tenant}", url.PathEscape(ep.Tenant), "{id}", ep.ID).Replace(endpointPath)
 	return out, nil
+}
+
+// endpointNote is the audit log's note of an endpoint that was created (before
+// is nil) or changed.
+func endpointNote(before, after *webhook.Endpoint) *note {
+	return &note{Tenant: after.Tenant, Kind: "endpoint", ID: after.ID, Fields: changedFields(before, after)}
 }
 
 func (s *server) checkCreate(ep *webhook.Endpoint, secret string) []FieldError {
@@ -193,22 +199,22 @@ func (s *server) updateEndpoint(ctx context.Context, in *updateInput) (*endpoint
 	}
 	var ep *webhook.Endpoint
 	var changed bool
-	err := s.cfg.Writer.Update(ctx, func(tx Tx) error {
+	err := s.update(ctx, func(tx Tx) (*note, error) {
 		old, ok := tx.Get(in.ID)
 		if !ok || old.Tenant != in.Tenant {
-			return notFound(in.ID)
+			return nil, notFound(in.ID)
 		}
 		if err := expected.check(old.Version); err != nil {
-			return err
+			return nil, err
 		}
 		ep = cloneOf(old)
 		if errs := s.patch(ep, &in.Body); len(errs) > 0 {
-			return invalid(errs...)
+			return nil, invalid(errs...)
 		}
 		if changed = !sameSettings(old, ep); !changed {
-			return nil
+			return nil, nil
 		}
-		return tx.Put(ep)
+		return endpointNote(old, ep), tx.Put(ep)
 	})
 	if err != nil {
 		return nil, err
@@ -255,15 +261,15 @@ func (s *server) deleteEndpoint(ctx context.Context, in *deleteInput) (*struct{}
 	if problem != nil {
 		return nil, problem
 	}
-	err := s.cfg.Writer.Update(ctx, func(tx Tx) error {
+	err := s.update(ctx, func(tx Tx) (*note, error) {
 		old, ok := tx.Get(in.ID)
 		if !ok || old.Tenant != in.Tenant {
-			return notFound(in.ID)
+			return nil, notFound(in.ID)
 		}
 		if err := expected.check(old.Version); err != nil {
-			return err
+			return nil, err
 		}
-		return tx.Delete(in.ID)
+		return &note{Tenant: old.Tenant, Kind: "endpoint", ID: old.ID}, tx.Delete(in.ID)
 	})
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -29,6 +30,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type memory struct {
 	mu        sync.Mutex
 	endpoints map[string]*webhook.Endpoint
+	raw       map[string][]byte // by "kind/ID"
+	audit     []webhook.AuditEntry
 	ids       int
 	// rivals is how many times an Update loses its lock and runs its change again.
 	rivals int
@@ -83,21 +86,73 @@ func (m *memory) Update(ctx context.Context, change func(Tx) error) error {
 		if try > 0 && m.rival != nil {
 			m.rival(m.endpoints)
 		}
-		tx = &memoryTx{now: time.Now().UTC(), state: maps.Clone(m.endpoints)}
+		tx = &memoryTx{now: time.Now().UTC(), state: maps.Clone(m.endpoints), memoryRecords: memoryRecords{maps.Clone(m.raw)}}
 		if err := change(tx); err != nil {
 			return fmt.Errorf("changing registry: %w", err)
 		}
 	}
-	m.endpoints = tx.state
+	m.endpoints, m.raw, m.audit = tx.state, tx.raw, append(m.audit, tx.audit...)
 	if m.after != nil {
 		m.after()
 	}
 	return nil
 }
 
+// Raw and Records are those of the other kinds.
+func (m *memory) Raw(kind, id string) ([]byte, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return memoryRecords{m.raw}.Raw(kind, id)
+}
+
+func (m *memory) Records(kind, prefix, after string) iter.Seq2[string, []byte] {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return memoryRecords{maps.Clone(m.raw)}.Records(kind, prefix, after)
+}
+
+type memoryRecords struct{ raw map[string][]byte }
+
+func (m memoryRecords) Raw(kind, id string) ([]byte, bool) {
+	value, ok := m.raw[kind+"/"+id]
+	return value, ok
+}
+
+func (m memoryRecords) Records(kind, prefix, after string) iter.Seq2[string, []byte] {
+	return func(yield func(string, []byte) bool) {
+		for _, key := range slices.Sorted(maps.Keys(m.raw)) {
+			id, ok := strings.CutPrefix(key, kind+"/")
+			if ok && strings.HasPrefix(id, prefix) && id > after && !yield(id, m.raw[key]) {
+				return
+			}
+		}
+	}
+}
+
 type memoryTx struct {
 	now   time.Time
 	state map[string]*webhook.Endpoint
+	memoryRecords
+	audit []webhook.AuditEntry
+}
+
+func (tx *memoryTx) Now() time.Time { return tx.now }
+
+func (tx *memoryTx) Audit(e *webhook.AuditEntry) error {
+	tx.audit = append(tx.audit, *e)
+	return nil
+}
+
+func (tx *memoryTx) PutRaw(kind, id string, value []byte) error {
+	if tx.raw == nil {
+		tx.raw = map[string][]byte{}
+	}
+	if value == nil {
+		delete(tx.raw, kind+"/"+id)
+		return nil
+	}
+	tx.raw[kind+"/"+id] = value
+	return nil
 }
 
 func (tx *memoryTx) Get(id string) (*webhook.Endpoint, bool) { return pick(tx.state, id) }
@@ -229,7 +284,7 @@ type client struct {
 
 func config(store *memory, c *contracts, s *sealer, log io.Writer) Config {
 	return Config{
-		Endpoints: store, Writer: store, Contracts: c, Sealer: s, CheckEndpoint: check, Covers: covers,
+		Endpoints: store, Records: store, Writer: store, Contracts: c, Sealer: s, CheckEndpoint: check, Covers: covers,
 		NewEndpointID: func() string {
 			store.mu.Lock()
 			defer store.mu.Unlock()

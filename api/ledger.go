@@ -60,6 +60,6 @@ func (s *server) ledgerProblem(ctx context.Context, err error) error {
 	}
 	s.log.WarnContext(ctx, "asking the ledger", "error", err)
 	p := newProblem(http.StatusServiceUnavailable, "The ledger (ClickHouse) did not answer. Deliveries go on without it.")
-	p.retryAfter = "5"
+	p.header = http.Header{"Retry-After": {"5"}}
 	return p
 }

@@ -2,25 +2,17 @@ package api
 
 import (
 	"context"
-	"encoding/base64"
 	"slices"
-	"strings"
 
 	"posthorn/webhook"
 )
 
-const (
-	// listBatch is how many endpoints are read at once to be filtered.
-	listBatch = 500
-	// maxExamined bounds the endpoints that one request reads when a filter
-	// lets few of them pass. The page is short then, and has a cursor.
-	maxExamined = 10_000
-)
+// listBatch is how many endpoints are read at once to be filtered.
+const listBatch = 500
 
 type listInput struct {
 	TenantParam
-	Limit    int    `query:"limit" default:"50" minimum:"1" maximum:"500" doc:"Most endpoints on the page"`
-	Cursor   string `query:"cursor" doc:"The next of the page before"`
+	PageParams
 	Disabled string `query:"disabled" enum:"true,false" doc:"Only those that are disabled, or that are not"`
 	Event    string `query:"event" maxLength:"255" doc:"Only those subscribed to this event type" example:"order.created"`
 	Contract string `query:"contract" doc:"Only those with this contract"`
@@ -33,7 +25,7 @@ type listOutput struct {
 func (s *server) listEndpoints(ctx context.Context, in *listInput) (*listOutput, error) {
 	after, ok := decodeCursor(in.Cursor)
 	if !ok {
-		return nil, invalid(FieldError{"query.cursor", "it is none: pass on the next of an earlier page as it is"})
+		return nil, invalid(badCursor)
 	}
 	batch := in.Limit
 	if in.filters() {
@@ -79,16 +71,4 @@ func (s *server) wanted(in *listInput, ep *webhook.Endpoint) bool {
 	}
 	return in.Event == "" || len(ep.Events) == 0 ||
 		slices.ContainsFunc(ep.Events, func(pattern string) bool { return s.cfg.Covers(pattern, in.Event) })
-}
-
-// A cursor is the last ID of a page, in a form that doesn't invite to make
-// one up.
-func encodeCursor(id string) string { return base64.RawURLEncoding.EncodeToString([]byte(id)) }
-
-func decodeCursor(cursor string) (after string, ok bool) {
-	if cursor == "" {
-		return "", true
-	}
-	id, err := base64.RawURLEncoding.DecodeString(cursor)
-	return string(id), err == nil && strings.HasPrefix(string(id), webhook.EndpointPrefix)
 }

@@ -19,6 +19,7 @@ const (
 	TypeInvalidRequest = "urn:posthorn:problem:invalid-request"
 	TypeLimitReached   = "urn:posthorn:problem:limit-reached"
 	TypeKeyReused      = "urn:posthorn:problem:idempotency-key-reused"
+	TypeForbidden      = "urn:posthorn:problem:forbidden"
 )
 
 // Problem is the body of every error: Problem Details for HTTP APIs (RFC 9457)
@@ -32,7 +33,7 @@ type Problem struct {
 	Detail string       `json:"detail,omitempty" doc:"What happened here"`
 	Errors []FieldError `json:"errors,omitempty" doc:"Each thing that is wrong with the request"`
 
-	retryAfter string // seconds, for the header
+	header http.Header // besides the content type
 }
 
 // Error returns the title, the detail and the fields.
@@ -56,10 +57,7 @@ func (p *Problem) ContentType(string) string { return problemType }
 
 // GetHeaders implements [huma.HeadersError].
 func (p *Problem) GetHeaders() http.Header {
-	if p.retryAfter == "" {
-		return nil
-	}
-	return http.Header{"Retry-After": {p.retryAfter}}
+	return p.header
 }
 
 const problemType = "application/problem+json"
@@ -154,7 +152,7 @@ func (s *server) problemOf(ctx context.Context, operation string, err error) *Pr
 		s.log.WarnContext(ctx, "request given up", "operation", operation, "error", err)
 		p = newProblem(http.StatusServiceUnavailable,
 			"The registry did not answer in time. A change may have been made all the same: repeat it with Idempotency-Key or If-Match.")
-		p.retryAfter = "1"
+		p.header = http.Header{"Retry-After": {"1"}}
 		return p
 	}
 	s.log.ErrorContext(ctx, "request failed", "operation", operation, "error", err)

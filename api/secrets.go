@@ -165,28 +165,28 @@ func (s *server) rotateSecret(ctx context.Context, in *rotateInput) (*rotateOutp
 
 	var ep *webhook.Endpoint
 	var found *webhook.SealedSecret
-	err = s.cfg.Writer.Update(ctx, func(tx Tx) error {
+	err = s.update(ctx, func(tx Tx) (*note, error) {
 		found = nil
 		old, ok := tx.Get(in.ID)
 		if !ok || old.Tenant != in.Tenant || old.Contract != before.Contract {
-			return notFound(in.ID)
+			return nil, notFound(in.ID)
 		}
 		ep = cloneOf(old)
 		if once {
 			if found, problem = repeatedRotation(ep, secretID); found != nil || problem != nil {
-				return errorOf(problem)
+				return nil, errorOf(problem)
 			}
 		}
 		if err := expected.check(old.Version); err != nil {
-			return err
+			return nil, err
 		}
 		now := time.Now().UTC()
 		if ep.Secrets = rotated(ep.Secrets, sealing.Secrets[0], overlap, now); len(ep.Secrets) > maxLiveSecrets {
 			p := newProblem(http.StatusConflict, "The endpoint has %d live secrets, at most %d sign at a time. Revoke one, or rotate with an overlap of 0.", len(ep.Secrets)-1, maxLiveSecrets)
 			p.Type, p.Title = TypeTooManySecrets, "Too many secrets"
-			return p
+			return nil, p
 		}
-		return tx.Put(ep)
+		return endpointNote(old, ep), tx.Put(ep)
 	})
 	if err != nil {
 		return nil, err
@@ -286,26 +286,26 @@ func (s *server) revokeSecret(ctx context.Context, in *revokeInput) (*struct{}, 
 	if problem != nil {
 		return nil, problem
 	}
-	err := s.cfg.Writer.Update(ctx, func(tx Tx) error {
+	err := s.update(ctx, func(tx Tx) (*note, error) {
 		old, ok := tx.Get(in.ID)
 		if !ok || old.Tenant != in.Tenant {
-			return notFound(in.ID)
+			return nil, notFound(in.ID)
 		}
 		if err := expected.check(old.Version); err != nil {
-			return err
+			return nil, err
 		}
 		ep := cloneOf(old)
 		at := slices.IndexFunc(ep.Secrets, func(secret webhook.SealedSecret) bool { return secret.ID == in.Secret })
 		switch {
 		case at < 0 || !ep.Secrets[at].Live(time.Now()):
-			return newProblem(http.StatusNotFound, "The endpoint has no live secret %.80q.", in.Secret)
+			return nil, newProblem(http.StatusNotFound, "The endpoint has no live secret %.80q.", in.Secret)
 		case ep.Secrets[at].ExpiresAt.IsZero():
 			p := newProblem(http.StatusConflict, "It is the current secret, and nothing is sent unsigned. Rotate it with an overlap of 0 instead.")
 			p.Type, p.Title = TypeSecretNeeded, "Secret is needed"
-			return p
+			return nil, p
 		}
 		ep.Secrets = slices.Delete(ep.Secrets, at, at+1)
-		return tx.Put(ep)
+		return endpointNote(old, ep), tx.Put(ep)
 	})
 	if err != nil {
 		return nil, err

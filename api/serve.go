@@ -7,11 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"runtime/debug"
 	"time"
 	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
 )
 
 const (
@@ -42,6 +45,14 @@ func (s *server) handler() http.Handler {
 			return
 		}
 		p := s.sameOrigin(r)
+		if p == nil && !s.public[pattern] {
+			// Before the body is read: nobody without a key makes us take in 64 KiB.
+			var who Principal
+			if who, p = s.authenticate(r.Header); p == nil {
+				r = r.WithContext(withPrincipal(r.Context(), who))
+				p = s.limit(who)
+			}
+		}
 		if p == nil {
 			p = readBody(w, r)
 		}
@@ -121,9 +132,22 @@ func (s *server) recover(w *response, r *http.Request) {
 }
 
 func (p *Problem) write(w http.ResponseWriter) {
+	maps.Copy(w.Header(), p.header)
 	w.Header().Set("Content-Type", problemType)
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode(p) // the client has gone if this fails
+}
+
+// writeTo is write for the framework's middleware.
+func (p *Problem) writeTo(ctx huma.Context) {
+	for name, values := range p.header {
+		for _, v := range values {
+			ctx.AppendHeader(name, v)
+		}
+	}
+	ctx.SetHeader("Content-Type", problemType)
+	ctx.SetStatus(p.Status)
+	_ = json.NewEncoder(ctx.BodyWriter()).Encode(p) // the client has gone if this fails
 }
 
 // unmarshal reads JSON with errors that quote nothing of it.

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -22,6 +23,9 @@ type server struct {
 	huma huma.API
 
 	origins *http.CrossOriginProtection
+	public  map[string]bool // patterns of the mux that need no key
+	rates   rates
+	admins  [][sha256.Size]byte // hashes of Config.AdminKeys
 }
 
 // New returns the API's handler, for all paths of [OpenAPI] and /openapi.json.
@@ -36,7 +40,9 @@ func New(cfg Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+	const path = "GET /openapi.json"
+	s.public[path] = true
+	s.mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/openapi+json")
 		_, _ = w.Write(document)
 	})
@@ -53,7 +59,13 @@ func newServer(cfg Config) *server {
 	hc.Tags = []*huma.Tag{
 		{Name: "endpoints", Description: "Receivers of a tenant's webhooks"},
 		{Name: "secrets", Description: "What an endpoint's deliveries are signed with"},
+		{Name: "keys", Description: "Who may call this API"},
 	}
+	hc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"bearer": {Type: "http", Scheme: "bearer", Description: "An API key, ph_…"},
+		"token":  {Type: "apiKey", In: "header", Name: "X-Auth-Token", Description: "The same in a header of its own"},
+	}
+	hc.Security = []map[string][]string{{"bearer": {}}, {"token": {}}}
 	hc.Formats = map[string]huma.Format{"application/json": format, "json": format}
 	hc.RejectUnknownQueryParameters = true
 	hc.DocsPath, hc.SchemasPath = "", ""
@@ -64,21 +76,32 @@ func newServer(cfg Config) *server {
 	hc.CreateHooks = nil
 
 	mux := http.NewServeMux()
-	s := &server{cfg: cfg, log: cfg.Logger, mux: mux, huma: humago.New(mux, hc), origins: http.NewCrossOriginProtection()}
+	s := &server{cfg: cfg, log: cfg.Logger, mux: mux, huma: humago.New(mux, hc), origins: http.NewCrossOriginProtection(),
+		public: make(map[string]bool), rates: rates{perSecond: cfg.RateLimit}}
+	for _, key := range cfg.AdminKeys {
+		s.admins = append(s.admins, sha256.Sum256([]byte(key)))
+	}
 	s.registerEndpoints()
 	s.registerDeliveries()
 	s.registerBacklog()
 	s.registerSecrets()
+	s.registerKeys()
 	return s
 }
 
-// register adds an operation. All of them have in common how their errors
-// become Problems, and that the body has been read within its bounds already.
+// register adds an operation. All of them have in common who may call them
+// (access.go), how their errors become Problems, and that the body has been
+// read within its bounds already.
 func register[I, O any](s *server, op huma.Operation, handle func(context.Context, *I) (*O, error)) {
 	op.MaxBodyBytes = -1
+	op.Middlewares = append(op.Middlewares, authorize(&op))
+	op.Extensions = map[string]any{accessExtension: accessOf(&op)}
+	for _, status := range [...]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests} {
+		op.Responses[strconv.Itoa(status)] = s.problemResponse(http.StatusText(status))
+	}
 	op.BodyReadTimeout = -1 // none; 0 would be a deadline of 5 s that stays on the connection, see readBody
 	huma.Register(s.huma, op, func(ctx context.Context, in *I) (*O, error) {
-		out, err := handle(ctx, in)
+		out, err := handle(context.WithValue(ctx, operationKey, op.OperationID), in)
 		if err != nil {
 			return nil, s.problemOf(ctx, op.OperationID, err)
 		}

@@ -15,7 +15,7 @@ import (
 
 // The kinds of records, the part of a key before its first slash.
 const (
-	KindTenant    = "tenant"    // written by users
+	KindTenant    = "tenant"    // written by users: see [webhook.Tenant]
 	KindEndpoint  = "endpoint"  // written by users
 	KindBreaker   = "breaker"   // learned: see [BreakerState]
 	KindHealth    = "health"    // learned

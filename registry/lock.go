@@ -175,14 +175,22 @@ func (l *lock) try(ctx context.Context, batch []*request) error {
 		}
 	}
 
-	records := l.decide(batch)
-	if len(records) == 0 {
+	records, appended := l.decide(batch)
+	if len(records)+len(appended) == 0 {
 		return l.abort(ctx)
 	}
 	// A try that fails here leaves an open transaction, which is aborted at
 	// once if that is possible, and by the next holder of the lock otherwise.
-	if err := l.cl.ProduceSync(ctx, records...).FirstErr(); err != nil {
+	if err := l.cl.ProduceSync(ctx, append(appended, records...)...).FirstErr(); err != nil {
 		return errors.Join(fmt.Errorf("producing: %w", err), l.abort(ctx))
+	}
+	if len(records) == 0 {
+		// Nothing to read back. If the answer is lost this is done again, and
+		// what was appended may be there twice.
+		if err := l.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
+			return fmt.Errorf("committing: %w", err)
+		}
+		return nil
 	}
 	first, last := records[0].Offset, records[len(records)-1].Offset
 	round := f.place().round
@@ -201,8 +209,9 @@ func (l *lock) try(ctx context.Context, batch []*request) error {
 	return nil
 }
 
-// decide runs the functions and collects what they staged.
-func (l *lock) decide(batch []*request) []*kgo.Record {
+// decide runs the functions and collects what they staged, and what they
+// appended to other topics.
+func (l *lock) decide(batch []*request) (records, appended []*kgo.Record) {
 	all := make(map[string]staged)
 	var order []string
 	for _, r := range batch {
@@ -216,12 +225,13 @@ func (l *lock) decide(batch []*request) []*kgo.Record {
 			}
 			all[key] = tx.layers[1][key]
 		}
+		appended = append(appended, tx.appended...)
 	}
-	records := make([]*kgo.Record, len(order))
+	records = make([]*kgo.Record, len(order))
 	for i, key := range order {
-		records[i] = &kgo.Record{Topic: l.cfg.Topic, Partition: 0, Key: []byte(key), Value: all[key].value}
+		records[i] = &kgo.Record{Topic: l.cfg.Topic, Key: []byte(key), Value: all[key].value}
 	}
-	return records
+	return records, appended
 }
 
 // abort ends a transaction without its records.
@@ -240,7 +250,8 @@ func newLockClient(cfg *WriterConfig) (*kgo.Client, error) {
 	opts = append(opts,
 		kgo.TransactionalID(cfg.Topic),
 		kgo.TransactionTimeout(transactionTimeout),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		// The registry has one partition; what is appended elsewhere goes by its key.
+		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),
 		kgo.ProducerLinger(0),
 		kgo.RecordDeliveryTimeout(transactionTimeout),
 	)

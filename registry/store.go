@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -23,7 +24,7 @@ type Store struct {
 	mu        sync.RWMutex
 	endpoints map[string]*row
 	contracts map[string]string
-	raw       map[string]map[string][]byte // by kind and ID; the values are never written to
+	raw       map[string]*table // by kind
 }
 
 // NewStore returns an empty store.
@@ -32,7 +33,7 @@ func NewStore() *Store {
 		index:     match.New(),
 		endpoints: make(map[string]*row),
 		contracts: make(map[string]string),
-		raw:       make(map[string]map[string][]byte),
+		raw:       make(map[string]*table),
 	}
 }
 
@@ -43,9 +44,12 @@ func NewStore() *Store {
 func (s *Store) Apply(key, value []byte) error {
 	kind, id, err := SplitKey(string(key))
 	if err == nil {
-		if kind == KindEndpoint {
+		switch kind {
+		case KindEndpoint:
 			err = s.applyEndpoint(id, value)
-		} else {
+		case KindTenant:
+			err = s.applyTenant(id, value)
+		default:
 			s.applyRaw(kind, id, value)
 		}
 	}
@@ -120,21 +124,41 @@ func decodeEndpoint(id string, value []byte) (*webhook.Endpoint, error) {
 	return ep, nil
 }
 
+// applyTenant keeps the record as it is, and the index informed of who is
+// suspended.
+func (s *Store) applyTenant(id string, value []byte) error {
+	var t webhook.Tenant
+	if value != nil {
+		if err := json.Unmarshal(value, &t); err != nil {
+			return fmt.Errorf("tenant %.60q: %w", id, err)
+		}
+	}
+	s.applyRaw(KindTenant, id, value)
+	s.index.Suspend(id, t.Suspended)
+	return nil
+}
+
+// Suspended reports whether a tenant's events are matched to nothing.
+func (s *Store) Suspended(tenant string) bool { return s.index.Suspended(tenant) }
+
 func (s *Store) applyRaw(kind, id string, value []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	table := s.raw[kind]
+	t := s.raw[kind]
+	if t == nil {
+		if value == nil {
+			return
+		}
+		t = new(table)
+		s.raw[kind] = t
+	}
 	if value == nil {
-		if delete(table, id); len(table) == 0 {
+		if t.Delete(id); t.Len() == 0 {
 			delete(s.raw, kind)
 		}
 		return
 	}
-	if table == nil {
-		table = make(map[string][]byte)
-		s.raw[kind] = table
-	}
-	table[id] = append(make([]byte, 0, len(value)), value...)
+	t.Set(strings.Clone(id), append(make([]byte, 0, len(value)), value...))
 }
 
 // Get returns an endpoint.
@@ -210,8 +234,11 @@ func (s *Store) Breaker(endpointID string) (BreakerState, bool) {
 func (s *Store) Raw(kind, id string) ([]byte, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	value, ok := s.raw[kind][id]
-	return value, ok
+	t := s.raw[kind]
+	if t == nil {
+		return nil, false
+	}
+	return t.Get(id)
 }
 
 // IDs returns the IDs of a kind's records, in no order.
@@ -225,8 +252,8 @@ func (s *Store) IDs(kind string) []string {
 		}
 		return out
 	}
-	for id := range s.raw[kind] {
-		out = append(out, id)
+	if t := s.raw[kind]; t != nil {
+		out = t.Keys()
 	}
 	return out
 }
@@ -239,12 +266,13 @@ func (s *Store) retain(wanted func(key string) bool) (gone []string) {
 			gone = append(gone, key)
 		}
 	}
-	for kind, table := range s.raw {
-		for id := range table {
+	for kind, t := range s.raw {
+		t.Scan(func(id string, _ []byte) bool {
 			if key := Key(kind, id); !wanted(key) {
 				gone = append(gone, key)
 			}
-		}
+			return true
+		})
 	}
 	s.mu.RUnlock()
 	for _, key := range gone {

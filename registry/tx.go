@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"posthorn/webhook"
 )
 
@@ -36,6 +38,8 @@ type Tx struct {
 	// first, then this change's own, which are dropped if it fails.
 	layers [2]map[string]staged
 	order  []string // of own keys
+	// appended goes to other topics with the change.
+	appended []*kgo.Record
 }
 
 // staged is a record to be written; a nil value is a tombstone.
@@ -221,6 +225,18 @@ func (tx *Tx) PutRaw(kind, id string, value []byte) error {
 		return fmt.Errorf("%w: %s has %d bytes, at most %d are allowed", ErrTooLarge, key, len(value), MaxRecordBytes)
 	}
 	tx.stage(key, staged{value: bytes.Clone(value)})
+	return nil
+}
+
+// Append produces a record to a topic other than the registry's in the same
+// Kafka transaction: whoever reads committed records sees it if the change was
+// made, and never if it wasn't. Records of one key share a partition. The
+// error is [ErrTooLarge]. The bytes must not be changed afterwards.
+func (tx *Tx) Append(topic string, key, value []byte) error {
+	if n := len(key) + len(value); n > MaxRecordBytes {
+		return fmt.Errorf("%w: one for %s has %d bytes, at most %d are allowed", ErrTooLarge, topic, n, MaxRecordBytes)
+	}
+	tx.appended = append(tx.appended, &kgo.Record{Topic: topic, Key: key, Value: value})
 	return nil
 }
 

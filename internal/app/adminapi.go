@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 	"posthorn/api"
 	"posthorn/contract"
 	"posthorn/dispatcher/send"
+	"posthorn/internal/config"
 	"posthorn/internal/topics"
 	"posthorn/registry"
 	"posthorn/registry/match"
@@ -36,9 +38,10 @@ func (l *Line) buildAPI(context.Context) error {
 		return err
 	}
 	cfg := api.Config{
-		Endpoints: l.store, Writer: registryWriter{writer}, Contracts: contractSecrets{l.contracts}, Sealer: l.keyset,
+		Endpoints: l.store, Records: l.store, Writer: registryWriter{writer, topics.Name(l.cfg.Prefix, topics.RoleAudit)}, Contracts: contractSecrets{l.contracts}, Sealer: l.keyset,
 		CheckEndpoint: l.checkEndpoint, Covers: covers, NewEndpointID: registry.NewEndpointID,
 		IdempotencyKey: key, Logger: l.log,
+		AuthRequired: l.cfg.HTTP.AsksForKey(), AdminKeys: revealed(l.cfg.HTTP.AdminKeys), RateLimit: l.cfg.HTTP.RateLimit,
 		RestrictHosts: len(l.cfg.HTTP.AllowedHosts) > 0 || onLoopback(l.admin.Addr()), AllowedHosts: l.cfg.HTTP.AllowedHosts,
 	}
 	if err := l.apiExploring(&cfg); err != nil {
@@ -109,12 +112,38 @@ func covers(pattern, eventType string) bool {
 	return len(x.Lookup(nil, "", eventType)) > 0
 }
 
+func revealed(secrets []config.Secret) []string {
+	out := make([]string, len(secrets))
+	for i, s := range secrets {
+		out[i] = s.Reveal()
+	}
+	return out
+}
+
 // registryWriter is the registry's write lock as api.Writer.
-type registryWriter struct{ w *registry.Writer }
+type registryWriter struct {
+	w     *registry.Writer
+	audit string // the topic
+}
+
+// registryTx is a transaction as api.Tx.
+type registryTx struct {
+	*registry.Tx
+	audit string
+}
+
+// Audit implements api.Tx.
+func (tx registryTx) Audit(e *webhook.AuditEntry) error {
+	value, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("encoding audit entry: %w", err)
+	}
+	return tx.Append(tx.audit, []byte(e.Tenant), value)
+}
 
 // Update implements api.Writer.
 func (r registryWriter) Update(ctx context.Context, change func(api.Tx) error) error {
-	err := r.w.Update(ctx, func(tx *registry.Tx) error { return change(tx) })
+	err := r.w.Update(ctx, func(tx *registry.Tx) error { return change(registryTx{tx, r.audit}) })
 	if errors.Is(err, registry.ErrStopped) || errors.Is(err, registry.ErrUnavailable) || errors.Is(err, registry.ErrUnknownOutcome) {
 		return fmt.Errorf("%w: %w", api.ErrUnavailable, err)
 	}

@@ -18,7 +18,7 @@ func TestTopicsAreAppliedThenCheckOut(t *testing.T) {
 	c.Topics.ReplicationFactor = 1
 	c.Partitions.Deliveries = 3
 	var out bytes.Buffer
-	if err := TopicsCheck(t.Context(), c, &out); !errors.Is(err, ErrTopicsDiffer) || strings.Count(out.String(), "refuses  posthorn.") != 11 {
+	if err := TopicsCheck(t.Context(), c, &out); !errors.Is(err, ErrTopicsDiffer) || strings.Count(out.String(), "refuses  posthorn.") != 12 {
 		t.Errorf("%v\n%s", err, &out)
 	}
 	out.Reset()
@@ -30,7 +30,7 @@ func TestTopicsAreAppliedThenCheckOut(t *testing.T) {
 		func() error { return TopicsApply(t.Context(), c, &out) },
 	} {
 		out.Reset()
-		if err := f(); err != nil || out.String() != "all 11 topics are as configured\n" {
+		if err := f(); err != nil || out.String() != "all 12 topics are as configured\n" {
 			t.Errorf("%v\n%s", err, &out)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -49,7 +50,14 @@ func (m memory) Put(ep *webhook.Endpoint) error {
 }
 func (m memory) Delete(id string) error                               { delete(m, id); return nil }
 func (m memory) Update(_ context.Context, f func(api.Tx) error) error { return f(m) }
-func (m memory) GenerateSecret(string) (string, error)                { return "whsec_generated", nil }
+func (m memory) Raw(string, string) ([]byte, bool)                    { return nil, false }
+func (m memory) PutRaw(string, string, []byte) error                  { return nil }
+func (m memory) Now() time.Time                                       { return time.Now() }
+func (m memory) Audit(*webhook.AuditEntry) error                      { return nil }
+func (m memory) Records(string, string, string) iter.Seq2[string, []byte] {
+	return func(func(string, []byte) bool) {}
+}
+func (m memory) GenerateSecret(string) (string, error) { return "whsec_generated", nil }
 func (m memory) CheckSecret(_, secret string) error {
 	if !strings.HasPrefix(secret, "whsec_") {
 		return errors.New("want whsec_ and base64")
@@ -67,7 +75,7 @@ func line(t *testing.T) (memory, *Endpoints, *bytes.Buffer) {
 	m := memory{}
 	n := 0
 	h, err := api.New(api.Config{
-		Endpoints: m, Writer: m, Contracts: m, Sealer: m,
+		Endpoints: m, Records: m, Writer: m, Contracts: m, Sealer: m,
 		CheckEndpoint: func(ep *webhook.Endpoint) (errs []api.FieldError) {
 			if strings.Contains(ep.URL, "10.0.0.1") {
 				errs = append(errs, api.FieldError{Field: "url", Problem: "10.0.0.1 is a private address"})

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net"
 	"net/netip"
 	"time"
 )
@@ -134,6 +135,8 @@ type Retention struct {
 	Dead     time.Duration `yaml:"dead"`
 	Events   time.Duration `yaml:"events"`
 	Invalid  time.Duration `yaml:"invalid"`
+	// Audit is of the audit log: who changed what.
+	Audit time.Duration `yaml:"audit"`
 }
 
 // MinRetention is the least retention that a topic may have whose records wait
@@ -152,8 +155,7 @@ type Registry struct {
 
 // HTTP is the admin port: /healthz, /readyz, /metrics and the API.
 type HTTP struct {
-	// Listen is its address. The API has no authentication of its own:
-	// beyond loopback, put one in front.
+	// Listen is its address.
 	Listen string `yaml:"listen"`
 	// API serves the endpoint API beside health and metrics.
 	API bool `yaml:"api"`
@@ -162,6 +164,43 @@ type HTTP struct {
 	// a request may be. Without any, a port on loopback takes no other and a
 	// port elsewhere takes all.
 	AllowedHosts []string `yaml:"allowed_hosts"`
+	// Auth says whether the API asks for a key: "auto" does unless Listen is on
+	// loopback, "required" always does, "off" never, which is for loopback only.
+	Auth string `yaml:"auth"`
+	// AdminKeys are administrators' keys besides those in the registry, 32
+	// characters or more each.
+	AdminKeys []Secret `yaml:"admin_keys"`
+	// RateLimit is how many requests of the API a key may make in a second; 0
+	// means any number.
+	RateLimit float64 `yaml:"rate_limit"`
+}
+
+// Whether the API asks for a key.
+const (
+	AuthAuto     = "auto"
+	AuthRequired = "required"
+	AuthOff      = "off"
+)
+
+// MinAdminKey is the least length of a key of HTTP.AdminKeys.
+const MinAdminKey = 32
+
+// OnLoopback reports whether Listen can be reached from this machine alone.
+func (h HTTP) OnLoopback() bool {
+	host, _, err := net.SplitHostPort(h.Listen)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// AsksForKey reports whether the API refuses requests without a key.
+func (h HTTP) AsksForKey() bool {
+	return h.Auth == AuthRequired || h.Auth == AuthAuto && !h.OnLoopback()
 }
 
 // Delivery says how deliveries are made, retried and bounded. Timeouts belong
@@ -286,10 +325,10 @@ func Default() *Config {
 			ReplicationFactor: 3,
 			Retention: Retention{
 				Deliveries: 7 * day, Retry: 7 * day, Fanout: 7 * day, Attempts: 7 * day,
-				Dead: 30 * day, Events: 7 * day, Invalid: 30 * day,
+				Dead: 30 * day, Events: 7 * day, Invalid: 30 * day, Audit: 365 * day,
 			},
 		},
-		HTTP: HTTP{Listen: "127.0.0.1:9464", API: true},
+		HTTP: HTTP{Listen: "127.0.0.1:9464", API: true, Auth: AuthAuto, RateLimit: 100},
 		Delivery: Delivery{
 			Schedule:    []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute},
 			Tiers:       []time.Duration{5 * time.Second, time.Minute, 5 * time.Minute, 15 * time.Minute},

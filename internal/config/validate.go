@@ -188,7 +188,7 @@ func (j *judge) retention() {
 		age  bool // records may have to wait in it for as long as max_age
 	}{
 		{"deliveries", r.Deliveries, true}, {"retry", r.Retry, true}, {"fanout", r.Fanout, true},
-		{"attempts", r.Attempts, false}, {"dead", r.Dead, false}, {"events", r.Events, false}, {"invalid", r.Invalid, false},
+		{"attempts", r.Attempts, false}, {"dead", r.Dead, false}, {"events", r.Events, false}, {"invalid", r.Invalid, false}, {"audit", r.Audit, false},
 	} {
 		path := "topics.retention." + n.key
 		switch {
@@ -219,13 +219,18 @@ func (j *judge) http() {
 			j.fail(fmt.Sprintf("http.allowed_hosts[%d]", i), "want the name or address of a host without scheme and port, got %q", name)
 		}
 	}
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil || !j.c.HTTP.API || host == "localhost" {
-		return
+	h := j.c.HTTP
+	j.oneOf("http.auth", h.Auth, AuthAuto, AuthRequired, AuthOff)
+	for i, key := range h.AdminKeys {
+		if len(key) < MinAdminKey {
+			j.fail(fmt.Sprintf("http.admin_keys[%d]", i), "has %d characters, want %d or more: 32 random bytes in hexadecimal, for instance", len(key), MinAdminKey)
+		}
 	}
-	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
-		j.warn("http.listen", "the API has no authentication of its own and "+addr+
-			" is reachable from elsewhere; set http.api: false, or keep others from the port")
+	if !(h.RateLimit >= 0 && h.RateLimit <= 1e6) { // NaN is neither
+		j.fail("http.rate_limit", "must be requests per second from 0 (no limit) to 1000000, is %v", h.RateLimit)
+	}
+	if h.Auth == AuthOff && h.API && !h.OnLoopback() {
+		j.fail("http.auth", "is off, and http.listen %s is reachable from elsewhere: whoever gets there could change endpoints; want required, http.api: false, or an address on loopback", addr)
 	}
 }
 

@@ -27,6 +27,7 @@ const (
 	RoleDead       Role = "dead"
 	RoleEvents     Role = "events"
 	RoleInvalid    Role = "invalid"
+	RoleAudit      Role = "audit"
 )
 
 // The topic configurations (Kafka's "Topic Configs") that a plan sets.
@@ -129,6 +130,7 @@ func Plan(c *config.Config) []Topic {
 		named(RoleDead, p.Dead, r.Dead),
 		named(RoleEvents, p.Events, r.Events),
 		named(RoleInvalid, p.Invalid, r.Invalid),
+		named(RoleAudit, 1, r.Audit),
 	)
 }
 

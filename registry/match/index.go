@@ -48,9 +48,10 @@ type Index struct {
 }
 
 type shard struct {
-	mu      sync.RWMutex
-	tenants map[string]*tenant
-	_       [32]byte // a cache line each
+	mu        sync.RWMutex
+	tenants   map[string]*tenant
+	suspended map[string]struct{} // nil as long as there are none
+	_         [24]byte            // a cache line each
 }
 
 // tenant holds its subscriptions either in few or, once there are more than
@@ -175,6 +176,9 @@ func (x *Index) MatchRange(dst []*Endpoint, tenantID, eventType, first, last str
 	if t == nil {
 		return dst
 	}
+	if _, off := s.suspended[tenantID]; off {
+		return dst
+	}
 	if t.trie == nil {
 		return t.few.match(dst, x.seed, eventType, first, last)
 	}
@@ -184,6 +188,31 @@ func (x *Index) MatchRange(dst []*Endpoint, tenantID, eventType, first, last str
 		return dst
 	}
 	return merge(dst, h.sets(), first, last)
+}
+
+// Suspend keeps all endpoints of a tenant from matching, those to come too, or
+// lets them match again. They are listed and counted all the same.
+func (x *Index) Suspend(tenantID string, suspended bool) {
+	s := x.shard(tenantID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !suspended {
+		delete(s.suspended, tenantID)
+		return
+	}
+	if s.suspended == nil {
+		s.suspended = make(map[string]struct{})
+	}
+	s.suspended[strings.Clone(tenantID)] = struct{}{}
+}
+
+// Suspended reports what [Index.Suspend] was last told.
+func (x *Index) Suspended(tenantID string) bool {
+	s := x.shard(tenantID)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, off := s.suspended[tenantID]
+	return off
 }
 
 // List appends up to limit of the tenant's endpoints with IDs above after,
