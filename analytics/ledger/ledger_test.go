@@ -1,11 +1,14 @@
 package ledger_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"posthorn/analytics/ledger"
 	"posthorn/internal/ledgertest"
@@ -261,5 +264,46 @@ func TestReconcileLooksAgainAtWhatTheTimeAloneCallsMissing(t *testing.T) {
 	}
 	if want := (ledger.Counts{Matched: 8, Delivered: 3, Pending: 1, Dead: 2, Discarded: 1, Missing: 1}); got.Counts != want {
 		t.Errorf("counts %+v, want %+v", got.Counts, want)
+	}
+}
+
+// between does something between one question and the next.
+type between struct {
+	driver.Conn
+	then []func()
+}
+
+func (b *between) Select(ctx context.Context, into any, query string, args ...any) error {
+	err := b.Conn.Select(ctx, into, query, args...)
+	if len(b.then) > 0 {
+		b.then[0]()
+		b.then = b.then[1:]
+	}
+	return err
+}
+
+func TestReconcileAddsUpWhileTheLedgerGrows(t *testing.T) {
+	w := newTown(t)
+	var late []ledgertest.Delivery
+	got, err := ledger.New(&between{w.Conn, []func(){
+		func() { // counted; now two more are missing
+			for i := range 2 {
+				late = append(late, w.deliver("acme", "ep_acme_2", fmt.Sprintf("evt-500%d", i), "order.paid", w.ago(50*time.Minute)))
+			}
+			for topic, done := range map[string]int64{"deliveries": late[1].Offset + 1, "attempts": -1} {
+				w.Note(ledgertest.Progress{Topic: topic, ReachedAt: w.now.Add(2 * time.Second), TakenAt: w.now.Add(time.Second), DoneOffset: done, DoneAt: w.now.Add(time.Second)})
+			}
+		},
+		func() { // suspected; now they are delivered
+			for _, d := range late {
+				w.post(d, 0, w.ago(49*time.Minute), 200, "ok", "delivered", time.Millisecond, time.Time{})
+			}
+		},
+	}}).Reconcile(t.Context(), w.ago(time.Hour), time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum := got.Delivered + got.Pending + got.Dead + got.Discarded + got.Missing; got.Missing != 1 || got.Matched != sum {
+		t.Errorf("counts %+v: want 1 missing, and matched the sum, %d", got.Counts, sum)
 	}
 }

@@ -119,17 +119,14 @@ WHERE state = 'missing' ORDER BY begun_at, delivery_id, run LIMIT {limit:UInt32}
 	if err := l.ask(ctx, "missing deliveries", &found, sql, again.args); err != nil {
 		return err
 	}
+	// Both questions see a ledger that grows: nothing is taken away that wasn't
+	// counted, and the sum is made anew.
+	out.Missing -= min(out.Missing, uint64(len(suspects)))
 	for i := range found {
 		d := &found[i]
-		if !suspected[unit{d.DeliveryID, d.Run}] {
+		if !suspected[unit{d.DeliveryID, d.Run}] || !d.Within { // begun at another time
 			continue
 		}
-		out.Missing--
-		out.Matched--
-		if !d.Within {
-			continue // begun at another time
-		}
-		out.Matched++
 		*out.state(d.State)++
 		if d.State != "missing" {
 			continue
@@ -141,5 +138,6 @@ WHERE state = 'missing' ORDER BY begun_at, delivery_id, run LIMIT {limit:UInt32}
 		}
 		out.Minutes[len(out.Minutes)-1].Missing++
 	}
+	out.Matched = out.Delivered + out.Pending + out.Dead + out.Discarded + out.Missing
 	return nil
 }
