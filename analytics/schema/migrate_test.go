@@ -70,7 +70,7 @@ func TestMigratorsAtOnceDoNotDisturbEachOther(t *testing.T) {
 	for round := range 2 {
 		// A round begins with nothing, the second with views that all differ.
 		o.Grace = time.Duration(round+1) * time.Minute
-		o.AttemptsTTL = time.Duration(round+1) * 24 * time.Hour
+		o.AttemptsTTL = DefaultTTL + time.Duration(round+1)*24*time.Hour
 		errs := make([]error, 4)
 		var wg sync.WaitGroup
 		for i := range errs {
@@ -96,8 +96,8 @@ func TestChangedSettingsAreApplied(t *testing.T) {
 	mustMigrate(t, conn, o)
 
 	o.DeliveriesTTL, o.AttemptsTTL, o.BodiesTTL = 10*24*time.Hour, 11*24*time.Hour, 12*24*time.Hour
-	if got, want := mustMigrate(t, conn, o), []string{"TTL of deliveries", "TTL of messages", "TTL of attempts"}; !slices.Equal(got, want) {
-		t.Errorf("applied %q, want %q", got, want)
+	if got, want := mustMigrate(t, conn, o), []string{"TTL of deliveries", "TTL of messages", "TTL of attempts"}; len(got) < 3 || !slices.Equal(got[:3], want) {
+		t.Errorf("applied %q, want %q and the views that leave out what is past them", got, want)
 	}
 	for table, want := range map[string]string{
 		"deliveries": "TTL toDateTime(begun_at) + toIntervalDay(10)",
@@ -132,7 +132,7 @@ func TestATTLDropsWhatIsOlder(t *testing.T) {
 		SELECT generateUUIDv4(), 'e', t, t FROM (SELECT now64(3, 'UTC') - toIntervalDay(arrayJoin([0, 20])) AS t)`, o.Database)); err != nil {
 		t.Fatal(err)
 	}
-	o.AttemptsTTL = 10 * 24 * time.Hour
+	o.DeliveriesTTL, o.AttemptsTTL = 10*24*time.Hour, 10*24*time.Hour
 	mustMigrate(t, conn, o)
 	if err := conn.Exec(t.Context(), "OPTIMIZE TABLE "+o.Database+".attempts FINAL SETTINGS mutations_sync = 2"); err != nil {
 		t.Fatal(err)

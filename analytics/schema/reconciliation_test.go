@@ -250,6 +250,25 @@ func TestMatchedIsAlwaysTheSum(t *testing.T) {
 	}
 }
 
+// Parts are dropped one by one once their last row is past its TTL, those of
+// attempts and of deliveries each in its own time.
+func TestWhatIsPastItsTTLIsInNoAccount(t *testing.T) {
+	b := newBook(t)
+	b.Ledger = ledgertest.New(t, schema.Options{DeliveriesTTL: 24 * time.Hour, AttemptsTTL: 48 * time.Hour, Grace: grace})
+	b.zero = time.Now().UTC().Add(-24*time.Hour + time.Minute).Truncate(time.Millisecond)
+	b.delivery()
+	b.zero = b.zero.Add(-2 * time.Minute)
+	d := b.delivery() // its attempts are gone already
+	d.ID = "dlv_half"
+	b.Deliver(d)
+	b.Settle(retry(d, b.at(time.Second), b.at(time.Minute))) // and of these the last one is
+	b.reached(24*time.Hour, 10, 24*time.Hour)
+	b.counts("one is not past it", 1, 0, 0, 0, 0, 1)
+	if n := text(t, b, "SELECT toString(count()) FROM delivery_status"); n != "1" {
+		t.Errorf("%s deliveries have a status, want the one that isn't past its TTL", n)
+	}
+}
+
 func text(t *testing.T, b *book, sql string) string {
 	t.Helper()
 	out := lines(t, b.Ledger, sql)

@@ -154,8 +154,9 @@ func (d dialect) render(name, text string) (string, error) {
 		"distributedView": d.distributedView,
 		"everywhere":      d.everywhere,
 		"endEverywhere":   d.endEverywhere,
-		"always":          func() reach { return reach{d.Options, ""} },
-		"around":          func() reach { return reach{d.Options, around} },
+		"kept":            kept,
+		"always":          func() reach { return reach{d.Options, "\n        WHERE " + kept(d.DeliveriesTTL)} },
+		"around":          func() reach { return reach{d.Options, "\n        WHERE " + kept(d.DeliveriesTTL) + around} },
 		"signIn":          d.signIn,
 		"seconds":         func(t time.Duration) int64 { return int64(t / time.Second) },
 	}).Parse(text)
@@ -175,10 +176,16 @@ type reach struct {
 	Where string
 }
 
+// kept are the rows that aren't past a TTL. Those that are go part by part, and so
+// not at once: what is left of a delivery would look pending, or missing.
+func kept(ttl time.Duration) string {
+	return fmt.Sprintf("begun_at >= now64(3, 'UTC') - toIntervalDay(%d)", ttl/day)
+}
+
 // around is an hour more on both sides: where an event lies on its log twice, the
 // other half of a delivery may be there.
 const around = `
-        WHERE begun_at >= {since:DateTime64(3, 'UTC')} - INTERVAL 1 HOUR AND begun_at < {until:DateTime64(3, 'UTC')} + INTERVAL 1 HOUR`
+            AND begun_at >= {since:DateTime64(3, 'UTC')} - INTERVAL 1 HOUR AND begun_at < {until:DateTime64(3, 'UTC')} + INTERVAL 1 HOUR`
 
 // table is the name that people ask.
 func (d dialect) table(name string) string { return "`" + d.Database + "`.`" + name + "`" }
@@ -284,8 +291,12 @@ func (d dialect) signIn() string {
 // bootstrap is what has to be there before anything can be recorded.
 func (d dialect) bootstrap() []string {
 	all := d
-	// Every server has all of it, whatever its shard.
-	all.ReplicaPath = strings.ReplaceAll(d.ReplicaPath, "{shard}", "all")
+	// Every server has all of it, whatever its shard; each shard may call its
+	// replicas 1, 2, …
+	if strings.Contains(d.ReplicaPath, "{shard}") {
+		all.ReplicaPath = strings.ReplaceAll(d.ReplicaPath, "{shard}", "all")
+		all.ReplicaName = "{shard}-" + d.ReplicaName
+	}
 	return []string{
 		"CREATE DATABASE IF NOT EXISTS `" + d.Database + "`" + d.onCluster(),
 		"CREATE TABLE IF NOT EXISTS " + d.table("schema_migrations") + d.onCluster() + `

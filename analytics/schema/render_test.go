@@ -87,21 +87,23 @@ func TestWhatAClusterStoresIsReplicatedAndSharded(t *testing.T) {
 	has("CREATE OR REPLACE VIEW `hooks`.`reckoning_local`", "FROM `hooks`.`attempts_local`", "FROM `hooks`.`progress`")
 	has("CREATE OR REPLACE VIEW `hooks`.`reconciliation`", "FROM `hooks`.`reckoning`\n")
 	has("CREATE OR REPLACE VIEW `hooks`.`endpoint_minutes`", "FROM `hooks`.`attempts` FINAL")
-	// The record of migrations is one for all shards.
-	has("`hooks`.`schema_migrations`", "('/clickhouse/tables/all/{database}/{table}', '{replica}')")
+	// The record of migrations is one for all shards, which may name their replicas
+	// alike.
+	has("`hooks`.`schema_migrations`", "('/clickhouse/tables/all/{database}/{table}', '{shard}-{replica}')")
 }
 
 func TestOptionsThatCannotBeAreRefused(t *testing.T) {
 	for name, o := range map[string]Options{
-		`database "a-b"`:         {Database: "a-b"},
-		"cluster":                {Cluster: "a'b"},
-		"needs a cluster":        {Replicated: true},
-		"replica path":           {ReplicaPath: "relative/{table}"},
-		"share one path":         {Cluster: "c", Replicated: true, ReplicaPath: "/clickhouse/{shard}"},
-		"replica name":           {ReplicaName: "it's"},
-		"TTL of deliveries 36h":  {DeliveriesTTL: 36 * time.Hour},
-		"TTL of attempts -24h":   {AttemptsTTL: -24 * time.Hour},
-		"TTL of bodies 1m":       {BodiesTTL: time.Minute},
+		`database "a-b"`:        {Database: "a-b"},
+		"cluster":               {Cluster: "a'b"},
+		"needs a cluster":       {Replicated: true},
+		"replica path":          {ReplicaPath: "relative/{table}"},
+		"share one path":        {Cluster: "c", Replicated: true, ReplicaPath: "/clickhouse/{shard}"},
+		"replica name":          {ReplicaName: "it's"},
+		"TTL of deliveries 36h": {DeliveriesTTL: 36 * time.Hour},
+		"TTL of attempts -24h":  {AttemptsTTL: -24 * time.Hour},
+		"TTL of bodies 1m":      {BodiesTTL: time.Minute},
+		"TTL of attempts 24h0m0s: want that of deliveries, 2160h0m0s": {AttemptsTTL: 24 * time.Hour},
 		"grace 1.5s":             {Grace: 1500 * time.Millisecond},
 		"password: needs a user": {Password: "x"},
 	} {

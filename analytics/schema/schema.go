@@ -33,7 +33,8 @@ type Options struct {
 	ReplicaName string
 
 	// How long rows are kept, counted from begun_at; whole days, as whole days are
-	// dropped. 0 takes the defaults: 90 days, 90 days, 30 days.
+	// dropped. 0 takes the defaults: 90 days, 90 days, 30 days. Attempts are kept at
+	// least as long as deliveries, which would look pending without them.
 	DeliveriesTTL time.Duration
 	AttemptsTTL   time.Duration
 	BodiesTTL     time.Duration
@@ -119,6 +120,9 @@ func (o Options) Validate() error {
 		if ttl.d < day || ttl.d%day != 0 {
 			bad("TTL of %s %s: want whole days, one at least", ttl.name, ttl.d)
 		}
+	}
+	if o.AttemptsTTL < o.DeliveriesTTL {
+		bad("TTL of attempts %s: want that of deliveries, %s, or more: deliveries would look pending once their attempts are gone", o.AttemptsTTL, o.DeliveriesTTL)
 	}
 	if o.Grace < time.Second || o.Grace%time.Second != 0 {
 		bad("grace %s: want whole seconds, one at least", o.Grace)

@@ -30,7 +30,7 @@ func LedgerSchema(c config.ClickHouse) (schema.Options, error) {
 	if err != nil {
 		return o, err
 	}
-	if password != "" {
+	if c.Username != "default" || password != "" {
 		o.User, o.Password = c.Username, password.Reveal()
 	}
 	return o, nil

@@ -31,6 +31,10 @@ func (j *judge) clickHouse() {
 			j.fail("clickhouse.ttl."+key, "want whole days, at least 24h, got %s: rows are dropped a day at a time", FormatDuration(ttl))
 		}
 	}
+	if c.TTL.Attempts < c.TTL.Deliveries {
+		j.fail("clickhouse.ttl.attempts", "want clickhouse.ttl.deliveries, %s, or more, got %s: deliveries would look pending once their attempts are gone",
+			FormatDuration(c.TTL.Deliveries), FormatDuration(c.TTL.Attempts))
+	}
 	if c.Grace < time.Second || c.Grace%time.Second != 0 {
 		j.fail("clickhouse.grace", "want whole seconds, at least 1s, got %s", FormatDuration(c.Grace))
 	}

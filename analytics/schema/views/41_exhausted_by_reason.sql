@@ -10,11 +10,12 @@ SELECT
     max(ended_at) AS died_at
 FROM {{stored "attempts"}}
 WHERE verdict = 2
+    AND {{kept .AttemptsTTL}}
     AND (delivery_id, run) NOT IN
     (
         SELECT delivery_id, run
         FROM {{stored "attempts"}}
-        WHERE outcome = 'delivered' AND delivery_id IN (SELECT delivery_id FROM {{stored "attempts"}} WHERE verdict = 2)
+        WHERE outcome = 'delivered' AND {{kept .AttemptsTTL}} AND delivery_id IN (SELECT delivery_id FROM {{stored "attempts"}} WHERE verdict = 2)
     )
 GROUP BY tenant, endpoint_id, delivery_id, run, event_id, event_source;
 {{distributedView "dead_deliveries"}}

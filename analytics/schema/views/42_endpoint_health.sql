@@ -13,10 +13,10 @@ FROM
     FROM
     (
         SELECT tenant, endpoint_id, delivery_id, run, toUInt8(0) AS verdict
-        FROM {{stored "deliveries"}} WHERE begun_at >= now64(3, 'UTC') - INTERVAL 7 DAY
+        FROM {{stored "deliveries"}} WHERE begun_at >= now64(3, 'UTC') - INTERVAL 7 DAY AND {{kept .DeliveriesTTL}}
         UNION ALL
         SELECT tenant, endpoint_id, delivery_id, run, verdict
-        FROM {{stored "attempts"}} WHERE begun_at >= now64(3, 'UTC') - INTERVAL 7 DAY
+        FROM {{stored "attempts"}} WHERE begun_at >= now64(3, 'UTC') - INTERVAL 7 DAY AND {{kept .DeliveriesTTL}}
     )
     GROUP BY tenant, endpoint_id, delivery_id, run
 )
