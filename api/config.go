@@ -23,6 +23,8 @@ type Endpoints interface {
 	// IDs, beginning above after, and the last ID as the cursor of the next
 	// page: "" at the end.
 	List(tenant, after string, limit int) (page []*webhook.Endpoint, next string)
+	// Count returns how many endpoints a tenant has, disabled ones included.
+	Count(tenant string) int
 }
 
 // Tx is the registry under its write lock. Reads see every change made so
@@ -114,9 +116,10 @@ type Config struct {
 	// and over restarts. After it changed, requests made before it aren't
 	// recognised as repeated.
 	IdempotencyKey []byte
-	// Limit returns how many endpoints a tenant's plan allows; false means any
-	// number. It is called under the registry's lock. Optional.
-	Limit func(tenant string) (endpoints int, limited bool)
+	// Plans are those that tenants may have, by name, and DefaultPlan is that of
+	// tenants without one. Optional: without them there is no limit.
+	Plans       map[string]Plan
+	DefaultPlan string
 	// Ledger answers what became of deliveries. Optional: without it these
 	// requests answer 503.
 	Ledger Ledger
@@ -155,6 +158,9 @@ func (c *Config) Validate() error {
 	for _, key := range c.AdminKeys {
 		need(len(key) >= MinAdminKey, fmt.Sprintf("one of AdminKeys has fewer than %d characters", MinAdminKey))
 	}
+	if _, ok := c.Plans[c.DefaultPlan]; len(c.Plans) > 0 || c.DefaultPlan != "" {
+		need(ok, fmt.Sprintf("DefaultPlan %q is not among Plans", c.DefaultPlan))
+	}
 	need(c.RateLimit >= 0, "RateLimit is negative")
 	need(c.RequestTimeout >= 0, "RequestTimeout is negative")
 	return errors.Join(errs...)
@@ -162,8 +168,9 @@ func (c *Config) Validate() error {
 
 func (c *Config) withDefaults() Config {
 	d := *c
-	if d.Limit == nil {
-		d.Limit = func(string) (int, bool) { return 0, false }
+	if len(d.Plans) == 0 && d.DefaultPlan == "" {
+		const unlimited = "unlimited"
+		d.Plans, d.DefaultPlan = map[string]Plan{unlimited: {}}, unlimited
 	}
 	if d.RequestTimeout == 0 {
 		d.RequestTimeout = 10 * time.Second

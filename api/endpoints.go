@@ -122,10 +122,8 @@ func (s *server) createEndpoint(ctx context.Context, in *createInput) (*createOu
 		} else if ok {
 			return nil, fmt.Errorf("creating endpoint: the new ID %s is taken", ep.ID)
 		}
-		if most, limited := s.cfg.Limit(ep.Tenant); limited && tx.Count(ep.Tenant) >= most {
-			p := newProblem(http.StatusForbidden, "The plan of tenant %q allows %d endpoints, and it has %d. Delete one, or move to a larger plan.", ep.Tenant, most, tx.Count(ep.Tenant))
-			p.Type, p.Title = TypeLimitReached, "Limit of endpoints reached"
-			return nil, p
+		if err := s.checkLimit(tx, ep.Tenant); err != nil {
+			return nil, err
 		}
 		return endpointNote(nil, ep), tx.Put(ep)
 	})

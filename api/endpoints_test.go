@@ -201,7 +201,8 @@ func TestOfTwoWhoReadTheSameVersionOneIsRefused(t *testing.T) {
 }
 
 func TestPlanLimitIsExactHoweverManyCreateAtOnce(t *testing.T) {
-	c := start(t, func(cfg *Config) { cfg.Limit = func(tenant string) (int, bool) { return 3, tenant == "acme" } })
+	c := start(t, func(cfg *Config) { cfg.Plans, cfg.DefaultPlan = map[string]Plan{"three": {3}, "any": {}}, "any" })
+	c.do("POST", tenantsPath, `{"id":"acme","plan":"three"}`).want(http.StatusCreated)
 	var mu sync.Mutex
 	count := map[int]int{}
 	var refusal answer

@@ -73,6 +73,12 @@ func (m *memory) List(tenant, after string, limit int) (page []*webhook.Endpoint
 	return page, ""
 }
 
+func (m *memory) Count(tenant string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return (&memoryTx{state: m.endpoints}).Count(tenant)
+}
+
 func (m *memory) Update(ctx context.Context, change func(Tx) error) error {
 	if m.before != nil {
 		if err := m.before(ctx); err != nil {

@@ -91,7 +91,7 @@ func TestIDsOfOtherProcessesKeysCantBeTold(t *testing.T) {
 }
 
 func TestConcurrentRepeatsMakeOneEndpointAndShowItsOwnSecret(t *testing.T) {
-	c := start(t, func(cfg *Config) { cfg.Limit = func(string) (int, bool) { return 1, true } })
+	c := start(t, func(cfg *Config) { cfg.Plans, cfg.DefaultPlan = map[string]Plan{"one": {1}}, "one" })
 	var mu sync.Mutex
 	var shown []string
 	count := map[int]int{}

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// etag is the entity tag (RFC 9110, section 8.8.3) of an endpoint's version.
+// etag is the entity tag (RFC 9110, section 8.8.3) of a version.
 func etag(version int64) string { return strconv.Quote(strconv.FormatInt(version, 10)) }
 
 // precondition is a parsed If-Match header (RFC 9110, section 13.1.1).
@@ -57,5 +57,5 @@ func (p precondition) check(version int64) error {
 			return nil
 		}
 	}
-	return newProblem(http.StatusPreconditionFailed, "The endpoint has changed: its ETag is %s. Read it again, and repeat what still applies.", etag(version))
+	return newProblem(http.StatusPreconditionFailed, "It has changed: its ETag is %s. Read it again, and repeat what still applies.", etag(version))
 }

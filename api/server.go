@@ -59,6 +59,7 @@ func newServer(cfg Config) *server {
 	hc.Tags = []*huma.Tag{
 		{Name: "endpoints", Description: "Receivers of a tenant's webhooks"},
 		{Name: "secrets", Description: "What an endpoint's deliveries are signed with"},
+		{Name: "tenants", Description: "The platform's customers: their plans and limits"},
 		{Name: "keys", Description: "Who may call this API"},
 	}
 	hc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
@@ -85,6 +86,7 @@ func newServer(cfg Config) *server {
 	s.registerDeliveries()
 	s.registerBacklog()
 	s.registerSecrets()
+	s.registerTenants()
 	s.registerKeys()
 	return s
 }

@@ -70,7 +70,7 @@ func TestOtherMediaTypesAreRefused(t *testing.T) {
 func TestUnknownResourcesAndMethodsAreProblemsToo(t *testing.T) {
 	c := start(t)
 	c.do("GET", "/", "").want(http.StatusNotFound)
-	c.do("GET", "/v1/tenants", "").want(http.StatusNotFound)
+	c.do("GET", "/v1/tenant", "").want(http.StatusNotFound)
 	c.do("GET", "/docs", "").want(http.StatusNotFound)
 	c.do("GET", "/openapi.yaml", "").want(http.StatusNotFound)
 	for path, methods := range map[string]string{acme: "GET, HEAD, POST", acme + "/ep_1": "DELETE, GET, HEAD, PATCH"} {

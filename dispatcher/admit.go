@@ -175,6 +175,8 @@ func nobody(e Endpoint, known bool) webhook.Reason {
 	switch {
 	case !known:
 		return webhook.ReasonEndpointDeleted
+	case e.Suspended:
+		return webhook.ReasonTenantSuspended
 	case e.Disabled:
 		return webhook.ReasonEndpointDisabled
 	}
@@ -188,14 +190,14 @@ func (d *Dispatcher) act(acts *[]action, a action) {
 }
 
 // EndpointChanged looks at an endpoint's queue again, after the endpoint was
-// changed or deleted: what nobody wants any more is discarded, and limits that
+// changed or deleted or its tenant suspended: what nobody wants any more is discarded, and limits that
 // were changed count, at once.
 func (d *Dispatcher) EndpointChanged(id string) {
 	var acts []action
 	d.mu.Lock()
 	now := time.Now()
 	e, ok := d.cfg.Directory.Endpoint(id)
-	if ok && !e.Disabled {
+	if nobody(e, ok) == "" {
 		d.lanes.Limits(now, id, e.RateLimit, e.MaxInFlight)
 	} else {
 		for _, j := range d.lanes.RemoveKey(id, nil) {

@@ -52,6 +52,7 @@ type Job struct {
 type Endpoint struct {
 	URL         *url.URL
 	Disabled    bool
+	Suspended   bool    // its tenant is
 	RateLimit   float64 // POSTs per second; 0: none
 	MaxInFlight int     // 0: the line's own
 	// BreakerOpen says that an earlier owner left the breaker open.

@@ -68,6 +68,7 @@ const (
 const (
 	ReasonEndpointDeleted  Reason = "endpoint_deleted"
 	ReasonEndpointDisabled Reason = "endpoint_disabled"
+	ReasonTenantSuspended  Reason = "tenant_suspended"
 	ReasonExpired          Reason = "expired"   // older than max_age
 	ReasonExhausted        Reason = "exhausted" // header of a dead record whose schedule ran out
 	ReasonUnknownContract  Reason = "unknown_contract"

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"os"
 	"slices"
@@ -27,31 +28,38 @@ func (l *Line) buildAPI(context.Context) error {
 	if !l.opts.Roles.Has(RoleAPI) || !l.cfg.HTTP.API || l.admin == nil {
 		return nil
 	}
+	handler, err := l.apiHandler(onLoopback(l.admin.Addr()))
+	if err != nil {
+		return err
+	}
+	return errors.Join(l.admin.Mount("/v1/", handler), l.admin.Mount("/openapi.json", handler))
+}
+
+// apiHandler makes the API with a writer of its own. Only on loopback may it
+// go without keys, whatever the configuration takes for loopback.
+func (l *Line) apiHandler(loopback bool) (http.Handler, error) {
 	writer, err := registry.NewWriter(registry.WriterConfig{Topic: topics.Name(l.cfg.Prefix, topics.RoleRegistry),
 		Opts: l.clients, Follower: l.follower, Logger: l.log, Count: l.incident})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	l.undo.add("registry writer", 5*time.Second, func(context.Context) error { writer.Close(); return nil })
 	key, err := idempotencyKey(l.cfg.Registry.KeysetFile)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	cfg := api.Config{
 		Endpoints: l.store, Records: l.store, Writer: registryWriter{writer, topics.Name(l.cfg.Prefix, topics.RoleAudit)}, Contracts: contractSecrets{l.contracts}, Sealer: l.keyset,
 		CheckEndpoint: l.checkEndpoint, Covers: covers, NewEndpointID: registry.NewEndpointID,
 		IdempotencyKey: key, Logger: l.log,
-		AuthRequired: l.cfg.HTTP.AsksForKey(), AdminKeys: revealed(l.cfg.HTTP.AdminKeys), RateLimit: l.cfg.HTTP.RateLimit,
-		RestrictHosts: len(l.cfg.HTTP.AllowedHosts) > 0 || onLoopback(l.admin.Addr()), AllowedHosts: l.cfg.HTTP.AllowedHosts,
+		AuthRequired: l.cfg.HTTP.AsksForKey() || !loopback, AdminKeys: revealed(l.cfg.HTTP.AdminKeys), RateLimit: l.cfg.HTTP.RateLimit,
+		Plans: plansOf(l.cfg.Plans), DefaultPlan: l.cfg.DefaultPlan,
+		RestrictHosts: len(l.cfg.HTTP.AllowedHosts) > 0 || loopback, AllowedHosts: l.cfg.HTTP.AllowedHosts,
 	}
 	if err := l.apiExploring(&cfg); err != nil {
-		return err
+		return nil, err
 	}
-	handler, err := api.New(cfg)
-	if err != nil {
-		return err
-	}
-	return errors.Join(l.admin.Mount("/v1/", handler), l.admin.Mount("/openapi.json", handler))
+	return api.New(cfg)
 }
 
 // onLoopback reports whether an address that is listened on is this machine's
@@ -110,6 +118,14 @@ func covers(pattern, eventType string) bool {
 	x := match.New()
 	x.Put("", &match.Endpoint{ID: "e"}, []string{pattern}, false)
 	return len(x.Lookup(nil, "", eventType)) > 0
+}
+
+func plansOf(plans []config.Plan) map[string]api.Plan {
+	out := make(map[string]api.Plan, len(plans))
+	for _, p := range plans {
+		out[p.Name] = api.Plan{Endpoints: p.Endpoints}
+	}
+	return out
 }
 
 func revealed(secrets []config.Secret) []string {

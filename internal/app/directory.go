@@ -107,7 +107,7 @@ func (d *directory) Endpoint(id string) (dispatcher.Endpoint, bool) {
 		d.mu.Unlock()
 	}
 	e := t.endpoint
-	return dispatcher.Endpoint{URL: t.url, Disabled: e.Disabled, RateLimit: e.RateLimit, MaxInFlight: e.MaxInFlight,
+	return dispatcher.Endpoint{URL: t.url, Disabled: e.Disabled, Suspended: d.store.Suspended(e.Tenant), RateLimit: e.RateLimit, MaxInFlight: e.MaxInFlight,
 		BreakerOpen: t.breakerOpen, Ref: t}, true
 }
 

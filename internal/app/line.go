@@ -335,11 +335,28 @@ func (l *Line) buildDispatch(ladder retrytopics.Ladder, publisher *retrytopics.P
 		if kind == registry.KindEndpoint && l.follower.Ready() { // nothing is queued while it is read the first time
 			go d.EndpointChanged(id) // it may produce, and the follower must not wait
 		}
+		if kind == registry.KindTenant && l.follower.Ready() && l.store.Suspended(id) {
+			go l.endpointsChanged(d, id)
+		}
 	})
 	l.metrics.OnGather(func() { l.sampleDispatcher(d) })
 	return l.addStage(consumer.Config{Name: "dispatch", Group: l.cfg.Prefix + ".dispatch",
 		Topics: []string{topics.Name(l.cfg.Prefix, topics.RoleDeliveries)}, DedupWindow: l.cfg.Delivery.DedupWindow,
 		Handler: &deliveryHandler{Dispatcher: d, malformed: l.malformed}})
+}
+
+// endpointsChanged has the dispatcher look again at all endpoints of a tenant.
+func (l *Line) endpointsChanged(d *dispatcher.Dispatcher, tenant string) {
+	const batch = 1000
+	for after := ""; ; {
+		page, next := l.store.List(tenant, after, batch)
+		for _, ep := range page {
+			d.EndpointChanged(ep.ID)
+		}
+		if after = next; after == "" {
+			return
+		}
+	}
 }
 
 func (l *Line) buildTier(tier time.Duration, publisher *retrytopics.Publisher) error {

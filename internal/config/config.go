@@ -25,6 +25,11 @@ type Config struct {
 	Registry Registry `yaml:"registry"`
 	// HTTP is the admin port.
 	HTTP HTTP `yaml:"http"`
+	// Plans are those that tenants may have.
+	Plans []Plan `yaml:"plans"`
+	// DefaultPlan is that of tenants without one, and of those that were never
+	// created.
+	DefaultPlan string `yaml:"default_plan"`
 	// Delivery says how deliveries are made, retried and bounded.
 	Delivery Delivery `yaml:"delivery"`
 	// Breaker is the circuit breaker that every endpoint has.
@@ -203,6 +208,14 @@ func (h HTTP) AsksForKey() bool {
 	return h.Auth == AuthRequired || h.Auth == AuthAuto && !h.OnLoopback()
 }
 
+// Plan is what tenants of a plan may have.
+type Plan struct {
+	Name string `yaml:"name"`
+	// Endpoints that a tenant may have, disabled ones included; 0 for any
+	// number.
+	Endpoints int `yaml:"endpoints"`
+}
+
 // Delivery says how deliveries are made, retried and bounded. Timeouts belong
 // to the contracts.
 type Delivery struct {
@@ -328,7 +341,9 @@ func Default() *Config {
 				Dead: 30 * day, Events: 7 * day, Invalid: 30 * day, Audit: 365 * day,
 			},
 		},
-		HTTP: HTTP{Listen: "127.0.0.1:9464", API: true, Auth: AuthAuto, RateLimit: 100},
+		HTTP:        HTTP{Listen: "127.0.0.1:9464", API: true, Auth: AuthAuto, RateLimit: 100},
+		Plans:       []Plan{{Name: "free", Endpoints: 1}, {Name: "pro", Endpoints: 10}, {Name: "enterprise"}},
+		DefaultPlan: "enterprise",
 		Delivery: Delivery{
 			Schedule:    []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute},
 			Tiers:       []time.Duration{5 * time.Second, time.Minute, 5 * time.Minute, 15 * time.Minute},

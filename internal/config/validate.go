@@ -79,6 +79,7 @@ func (c *Config) problems() []Problem {
 	j.retention()
 	j.sources()
 	j.http()
+	j.plans()
 	j.delivery()
 	j.dialling()
 	j.clickHouse()
@@ -231,6 +232,26 @@ func (j *judge) http() {
 	}
 	if h.Auth == AuthOff && h.API && !h.OnLoopback() {
 		j.fail("http.auth", "is off, and http.listen %s is reachable from elsewhere: whoever gets there could change endpoints; want required, http.api: false, or an address on loopback", addr)
+	}
+}
+
+func (j *judge) plans() {
+	seen := map[string]bool{}
+	for i, p := range j.c.Plans {
+		path := fmt.Sprintf("plans[%d]", i)
+		if len(p.Name) > 64 || !identifier.MatchString(p.Name) {
+			j.fail(path+".name", "want 1 to 64 letters, digits or underscores, the first not a digit; got %q", p.Name)
+		}
+		if seen[p.Name] {
+			j.fail(path+".name", "%q is there twice", p.Name)
+		}
+		seen[p.Name] = true
+		if p.Endpoints < 0 || p.Endpoints > 1_000_000 {
+			j.fail(path+".endpoints", "must be from 0 (any number) to 1000000, is %d", p.Endpoints)
+		}
+	}
+	if !seen[j.c.DefaultPlan] {
+		j.fail("default_plan", "%q is not among plans", j.c.DefaultPlan)
 	}
 }
 
