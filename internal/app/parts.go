@@ -144,7 +144,7 @@ func (l *Line) buildAdmin(ctx context.Context) error {
 	if l.opts.NoAdmin {
 		return nil
 	}
-	admin, err := telemetry.NewAdmin(telemetry.AdminConfig{Addr: l.cfg.HTTP.Listen, Metrics: l.metrics, Logger: l.log})
+	admin, err := telemetry.NewAdmin(telemetry.AdminConfig{Addr: l.cfg.HTTP.Listen, Metrics: l.metrics, Pprof: l.cfg.HTTP.Pprof, Logger: l.log})
 	if err != nil {
 		return err
 	}

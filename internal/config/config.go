@@ -178,6 +178,9 @@ type HTTP struct {
 	// RateLimit is how many requests of the API a key may make in a second; 0
 	// means any number.
 	RateLimit float64 `yaml:"rate_limit"`
+	// Pprof serves /debug/pprof/ on the admin port. A profile shows what the
+	// process has in memory, secrets among it.
+	Pprof bool `yaml:"pprof"`
 }
 
 // Whether the API asks for a key.
