@@ -63,6 +63,12 @@ func Start(tb testing.TB, opts ...Option) *Broker {
 	return b
 }
 
+// Open runs a broker for a program that is no test, until [Broker.Close].
+func Open(ctx context.Context) (*Broker, error) { return start(ctx, nil) }
+
+// Close ends the broker and removes what it stored.
+func (b *Broker) Close() { b.remove() }
+
 // unavailable skips the test when this machine has no means to run Kafka, and
 // fails it when the environment requires Kafka or something else went wrong.
 func unavailable(tb testing.TB, err error) {
