@@ -255,7 +255,10 @@ func (r *rig) start(ctx context.Context, roles string) (*line, error) {
 	l := new(line)
 	var err error
 	l.child, err = start(func(text string) {
-		var said struct{ Msg, Admin string }
+		var said struct {
+			Msg   string `json:"msg"`
+			Admin string `json:"admin"`
+		}
 		if json.Unmarshal([]byte(text), &said) == nil && said.Msg == "running" {
 			select {
 			case running <- said.Admin:

@@ -1,6 +1,7 @@
 package send
 
 import (
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -19,13 +20,12 @@ const keepBytes = maxResponseChars * utf8.UTFMax
 // scratch buffers keep the beginning of an answer and take its rest.
 var scratch = sync.Pool{New: func() any { return new([keepBytes + 4096]byte) }}
 
-// readAnswer reads the body as far as the bounds allow, closes it and returns
-// its beginning. The context of the request bounds the time. Errors don't
-// matter: the status has decided.
-func readAnswer(resp *http.Response) string {
-	defer resp.Body.Close()
+// readAnswer reads the body as far as the bounds allow and returns its
+// beginning, and whether its end was reached. Whoever made the connection has
+// bounded the time. Errors don't matter: the status has decided.
+func readAnswer(resp *http.Response) (beginning string, complete bool) {
 	if resp.StatusCode == http.StatusSwitchingProtocols {
-		return "" // its "body" is the raw connection
+		return "", false // its "body" is the raw connection
 	}
 	buf := scratch.Get().(*[keepBytes + 4096]byte)
 	defer scratch.Put(buf)
@@ -45,10 +45,11 @@ func readAnswer(resp *http.Response) string {
 			kept += n
 		}
 		if err != nil {
+			complete = err == io.EOF
 			break
 		}
 	}
-	return clean(buf[:kept], maxResponseChars)
+	return clean(buf[:kept], maxResponseChars), complete
 }
 
 // clean returns the first chars characters as valid UTF-8 without NUL. Each

@@ -31,7 +31,7 @@ const (
 type attempt struct {
 	started time.Time
 	trace   httptrace.ClientTrace
-	begun   atomic.Int32 // how often headers were written, where that is counted
+	begun   atomic.Int32 // how often headers were written
 	reused  atomic.Bool
 
 	// When things happened, in nanoseconds after started plus one; 0: not yet.
@@ -43,7 +43,7 @@ type attempt struct {
 
 func newAttempt() *attempt { return &attempt{started: time.Now()} }
 
-func (a *attempt) withTrace(ctx context.Context, countReplays bool) context.Context {
+func (a *attempt) withTrace(ctx context.Context) context.Context {
 	a.trace = httptrace.ClientTrace{
 		DNSStart:             func(httptrace.DNSStartInfo) { a.mark(&a.dnsStart) },
 		DNSDone:              func(httptrace.DNSDoneInfo) { a.mark(&a.dnsDone) },
@@ -54,9 +54,7 @@ func (a *attempt) withTrace(ctx context.Context, countReplays bool) context.Cont
 		GotConn:              a.gotConn,
 		WroteRequest:         a.wroteRequest,
 		GotFirstResponseByte: func() { a.mark(&a.first) },
-	}
-	if countReplays {
-		a.trace.WroteHeaders = func() { a.begun.Add(1) }
+		WroteHeaders:         func() { a.begun.Add(1) },
 	}
 	return httptrace.WithClientTrace(ctx, &a.trace)
 }

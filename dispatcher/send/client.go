@@ -79,13 +79,14 @@ func (e *RequestError) Unwrap() error { return e.Err }
 
 // Client POSTs. It is safe for concurrent use; one serves a whole process.
 type Client struct {
-	transport *http.Transport // TLS 1.2 and up
+	direct *direct // HTTP/1.1; nil with HTTP2
+	// transport is net/http's, which negotiates the protocol; TLS 1.2 and up.
+	transport *http.Transport
 	// tls13 is a second one because the version belongs to a connection and a
 	// Transport's connections serve whatever request comes next.
 	tls13   *http.Transport
 	guard   *safedial.Guard
 	timeout time.Duration
-	http2   bool
 }
 
 // New builds a client; the error is the configuration's.
@@ -94,14 +95,22 @@ func New(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("configuring HTTP client: %w", err)
 	}
 	cfg = cfg.withDefaults()
-	return &Client{
-		transport: cfg.transport(tls.VersionTLS12), tls13: cfg.transport(tls.VersionTLS13),
-		guard: cfg.Guard, timeout: cfg.Timeout, http2: cfg.HTTP2,
-	}, nil
+	c := &Client{guard: cfg.Guard, timeout: cfg.Timeout}
+	if cfg.HTTP2 {
+		c.transport, c.tls13 = cfg.transport(tls.VersionTLS12), cfg.transport(tls.VersionTLS13)
+	} else {
+		c.direct = newDirect(cfg)
+	}
+	return c, nil
 }
 
-// Close closes the idle connections. Requests under way go on.
+// Close closes the idle connections. Requests under way go on, and their
+// connections close after them.
 func (c *Client) Close() {
+	if c.direct != nil {
+		c.direct.idle.close()
+		return
+	}
 	c.transport.CloseIdleConnections()
 	c.tls13.CloseIdleConnections()
 }
@@ -135,6 +144,69 @@ func (c *Client) Do(ctx context.Context, req *Request) Result {
 	if timeout <= 0 {
 		timeout = c.timeout
 	}
+	if c.direct != nil {
+		return c.doDirect(ctx, req, a, a.started.Add(timeout))
+	}
+	return c.doTransport(ctx, req, a, timeout)
+}
+
+// doDirect is Do over our own HTTP/1.1 connections.
+func (c *Client) doDirect(ctx context.Context, req *Request, a *attempt, deadline time.Time) Result {
+	if at, ok := ctx.Deadline(); ok && at.Before(deadline) {
+		deadline = at
+	}
+	ans, err := c.direct.post(ctx, req, a, deadline)
+	now := time.Now()
+	res := a.result(now)
+	if err != nil {
+		// Whichever ended the exchange first is its cause; a shutdown just
+		// after a timeout doesn't make it inconclusive.
+		_, unbuilt := errors.AsType[*RequestError](err)
+		switch timeout := isTimeout(err) || errors.Is(err, context.DeadlineExceeded); {
+		case unbuilt:
+			res.Err = err
+		case timeout && !now.Before(deadline):
+			res.Err = timeoutOf(&res)
+		case ctx.Err() != nil:
+			res.cut(err)
+		default:
+			res.Err = fmt.Errorf("posting: while %s: %w", res.Stage, err)
+		}
+		return res
+	}
+	if malformedStatus(ans.status, &res) {
+		return res
+	}
+	res.Status, res.Response = ans.status, ans.response
+	if ans.status < 200 || ans.status > 299 {
+		res.RetryAt = parseRetryAfter(ans.retryAfter, ans.arrived)
+	}
+	return res
+}
+
+func timeoutOf(r *Result) error {
+	return fmt.Errorf("posting: %w after %v while %s", ErrTimeout, r.Duration.Round(time.Millisecond), r.Stage)
+}
+
+func (r *Result) cut(err error) {
+	r.Cut = true
+	r.Err = fmt.Errorf("posting: cut while %s: %w", r.Stage, err)
+}
+
+// malformedStatus makes a failure of what is no status: one has three digits
+// and begins at 100 (RFC 9110 section 15); to net/http "000", "-00" and, over
+// HTTP/2, any number are one as well.
+func malformedStatus(status int, res *Result) bool {
+	if status >= 100 && status <= 999 {
+		return false
+	}
+	res.Stage = StageAnswer
+	res.Err = fmt.Errorf("posting: while %s: malformed HTTP status %d", res.Stage, status)
+	return true
+}
+
+// doTransport is Do by net/http's Transport.
+func (c *Client) doTransport(ctx context.Context, req *Request, a *attempt, timeout time.Duration) Result {
 	// One context for the whole exchange: the timer first stands for the
 	// timeout, then, once the status has decided, for the body's second.
 	// (A deadline couldn't be moved.)
@@ -149,34 +221,26 @@ func (c *Client) Do(ctx context.Context, req *Request) Result {
 	if req.MinTLS == tls.VersionTLS13 && req.URL.Scheme == "https" {
 		transport = c.tls13
 	}
-	resp, err := transport.RoundTrip(c.httpRequest(a.withTrace(own, c.http2), req, a))
+	resp, err := transport.RoundTrip(c.httpRequest(a.withTrace(own), req, a))
 	if err != nil {
 		res := a.result(time.Now())
 		switch {
 		case errors.Is(context.Cause(own), ErrTimeout) || errors.Is(ctx.Err(), context.DeadlineExceeded):
-			// Whichever ended the exchange first is its cause; a shutdown just
-			// after a timeout doesn't make it inconclusive.
-			res.Err = fmt.Errorf("posting: %w after %v while %s", ErrTimeout, res.Duration.Round(time.Millisecond), res.Stage)
+			res.Err = timeoutOf(&res)
 		case ctx.Err() != nil:
-			res.Cut = true
-			res.Err = fmt.Errorf("posting: cut while %s: %w", res.Stage, err)
+			res.cut(err)
 		default:
 			res.Err = fmt.Errorf("posting: while %s: %w", res.Stage, err)
 		}
 		return res
 	}
-	// A status has three digits and begins at 100 (RFC 9110 section 15); to
-	// net/http "000", "-00" and, over HTTP/2, any number are one as well.
-	if resp.StatusCode < 100 || resp.StatusCode > 999 {
-		resp.Body.Close()
-		res := a.result(time.Now())
-		res.Stage = StageAnswer
-		res.Err = fmt.Errorf("posting: while %s: malformed HTTP status %d", res.Stage, resp.StatusCode)
+	defer resp.Body.Close()
+	if res := a.result(time.Now()); malformedStatus(resp.StatusCode, &res) {
 		return res
 	}
 	arrived := time.Now()
 	timer.Reset(bodyGrace)
-	response := readAnswer(resp)
+	response, _ := readAnswer(resp)
 	res := a.result(time.Now())
 	res.Status = resp.StatusCode
 	res.Response = response
@@ -229,7 +293,7 @@ func (c *Client) httpRequest(ctx context.Context, req *Request, a *attempt) *htt
 		// type of ours it would send the headers in a packet of their own.
 		hr.Body = io.NopCloser(bytes.NewReader(req.Body))
 		hr.GetBody = func() (io.ReadCloser, error) {
-			if c.http2 && a.begun.Load() > 1 {
+			if a.begun.Load() > 1 {
 				return nil, errors.New("the server refused the stream again")
 			}
 			return io.NopCloser(bytes.NewReader(req.Body)), nil

@@ -174,7 +174,9 @@ func TestProxiesOfTheEnvironmentAreIgnored(t *testing.T) {
 	if os.Getenv("HTTP_PROXY") == "" {
 		t.Fatal("the environment was not set")
 	}
-	if c := newClient(t, nil); c.transport.Proxy != nil {
+	s := newRawServer(t, answering("HTTP/1.1 204 No Content\r\n\r\n"))
+	wantReason(t, post(t, newClient(t, nil), s.url), webhook.ReasonOK)
+	if c := newClient(t, func(cfg *Config) { cfg.HTTP2 = true }); c.transport.Proxy != nil || c.tls13.Proxy != nil {
 		t.Error("the transport asks for a proxy")
 	}
 }

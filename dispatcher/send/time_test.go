@@ -297,7 +297,7 @@ func TestADialOvertakenByAFreeConnectionIsNoPhaseOfTheRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var conns atomic.Int64
 		c := newClient(t, func(cfg *Config) {
-			cfg.RootCAs = roots
+			cfg.RootCAs, cfg.HTTP2 = roots, true // net/http's own doing
 			cfg.Dial = inMemory(t, func(conn net.Conn) {
 				if conns.Add(1) > 1 {
 					hang(conn)
