@@ -105,7 +105,6 @@ func cpu(pid int) (time.Duration, error) {
 	return time.Duration(user+system) * clockTick, errors.Join(err1, err2)
 }
 
-
 // sleep waits unless ctx ends.
 func sleep(ctx context.Context, d time.Duration) error {
 	select {
