@@ -4,7 +4,6 @@ package analytics
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -31,11 +30,7 @@ func NewRecorder(p Producer, topic string) *Recorder { return &Recorder{producer
 // acknowledged it or never will. The record can't be taken back, so no context
 // is asked for.
 func (r *Recorder) Record(s *webhook.Settlement, done func(error)) {
-	value, err := json.Marshal(s)
-	if err != nil {
-		done(fmt.Errorf("recording settlement: %w", err))
-		return
-	}
+	value := s.AppendJSON(make([]byte, 0, 1<<10))
 	rec := &kgo.Record{Topic: r.topic, Key: []byte(s.EndpointID), Value: value}
 	r.producer.Produce(context.Background(), rec, func(_ *kgo.Record, err error) {
 		if err != nil {

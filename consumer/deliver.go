@@ -157,7 +157,7 @@ func (w *matchWorker) deliver(d *duty, e *webhook.Event, version webhook.Registr
 		}
 		r := &kgo.Record{
 			Topic: w.m.cfg.Deliveries, Key: []byte(v.EndpointID), Value: v.Body,
-			Headers: webhook.HeadersAs[kgo.RecordHeader](v.AppendHeaders(make([]webhook.Header, 0, 24))),
+			Headers: webhook.AppendDeliveryHeaders(make([]kgo.RecordHeader, 0, 24), &v),
 		}
 		if size := recordSize(r); size > w.m.cfg.MaxRecord {
 			if err := w.tooLarge(d, r.Topic, size); err != nil {

@@ -100,7 +100,7 @@ func (p *Publisher) put(d *webhook.Delivery, base, now time.Time, done func(to s
 		Topic:     to.topic,
 		Key:       []byte(d.EndpointID),
 		Value:     d.Body,
-		Headers:   webhook.HeadersAs[kgo.RecordHeader](d.AppendHeaders(make([]webhook.Header, 0, 24))),
+		Headers:   webhook.AppendDeliveryHeaders(make([]kgo.RecordHeader, 0, 24), d),
 		Timestamp: timestamp,
 	}
 	p.producer.Produce(context.Background(), r, func(_ *kgo.Record, err error) { done(to.name, err) })
@@ -110,7 +110,7 @@ func (p *Publisher) put(d *webhook.Delivery, base, now time.Time, done func(to s
 // HTTP status (0 where there was no answer) as headers beside the delivery's
 // own. done is called as in [Publisher.Put].
 func (p *Publisher) Dead(d *webhook.Delivery, reason webhook.Reason, status int, done func(error)) {
-	headers := append(webhook.HeadersAs[kgo.RecordHeader](d.AppendHeaders(make([]webhook.Header, 0, 24))), kgo.RecordHeader{Key: webhook.HeaderReason, Value: []byte(reason)})
+	headers := append(webhook.AppendDeliveryHeaders(make([]kgo.RecordHeader, 0, 24), d), kgo.RecordHeader{Key: webhook.HeaderReason, Value: []byte(reason)})
 	if status != 0 {
 		headers = append(headers, kgo.RecordHeader{Key: webhook.HeaderStatus, Value: strconv.AppendInt(nil, int64(status), 10)})
 	}

@@ -5,7 +5,7 @@ import (
 	"encoding/base32"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -82,8 +82,11 @@ type RegistryVersion struct {
 }
 
 // String returns "hex(topic ID)/offset".
-func (v RegistryVersion) String() string {
-	return fmt.Sprintf("%s/%d", hex.EncodeToString(v.TopicID[:]), v.Offset)
+func (v RegistryVersion) String() string { return string(v.append(nil)) }
+
+func (v RegistryVersion) append(b []byte) []byte {
+	b = hex.AppendEncode(b, v.TopicID[:])
+	return strconv.AppendInt(append(b, '/'), v.Offset, 10)
 }
 
 var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)

@@ -69,13 +69,32 @@ const (
 // AppendHeaders appends the delivery's headers to dst. Times are Unix
 // milliseconds in decimal; empty strings and zero times are left out.
 func (d *Delivery) AppendHeaders(dst []Header) []Header {
+	return AppendDeliveryHeaders(dst, d)
+}
+
+// AppendDeliveryHeaders is [Delivery.AppendHeaders] for a Kafka client's own
+// header type.
+func AppendDeliveryHeaders[H ~struct {
+	Key   string
+	Value []byte
+}](dst []H, d *Delivery) []H {
+	// All values lie in one piece of memory. Where that has to grow, what was
+	// written before stays in the old one.
+	values := make([]byte, 0, 256+len(d.ID)+len(d.EventID)+len(d.EventSource)+len(d.EventType)+len(d.Tenant)+len(d.Source.Topic)+len(d.Traceparent)+len(d.Tracestate))
+	from := 0
+	add := func(key string) {
+		dst = append(dst, H{key, values[from:len(values):len(values)]})
+		from = len(values)
+	}
 	str := func(key, value string) {
 		if value != "" {
-			dst = append(dst, Header{key, []byte(value)})
+			values = append(values, value...)
+			add(key)
 		}
 	}
 	num := func(key string, value int64) {
-		dst = append(dst, Header{key, strconv.AppendInt(nil, value, 10)})
+		values = strconv.AppendInt(values, value, 10)
+		add(key)
 	}
 	at := func(key string, t time.Time) {
 		if !t.IsZero() {
@@ -99,11 +118,14 @@ func (d *Delivery) AppendHeaders(dst []Header) []Header {
 	at(hdrNotBefore, ceilMilli(d.NotBefore))
 	at(hdrBegunAt, d.BegunAt)
 	at(hdrMatchedAt, d.MatchedAt)
-	dst = append(dst, Header{hdrBodyID, hex.AppendEncode(nil, d.BodyID[:])})
+	values = hex.AppendEncode(values, d.BodyID[:])
+	add(hdrBodyID)
 	if d.Source.Topic != "" { // a test event has no record
-		str(hdrSource, d.Source.String())
+		values = d.Source.append(values)
+		add(hdrSource)
 	}
-	str(hdrRegistry, d.Registry.String())
+	values = d.Registry.append(values)
+	add(hdrRegistry)
 	str(hdrTraceparent, d.Traceparent)
 	str(hdrTracestate, d.Tracestate)
 	return dst
@@ -133,9 +155,23 @@ func DecodeDelivery[H ~struct {
 	Key   string
 	Value []byte
 }](key, value []byte, headers []H) (*Delivery, error) {
-	d := &Delivery{EndpointID: string(key), Body: value}
+	d := &Delivery{Body: value}
 	var version string
 	var err error
+	// All strings are cut from one copy: the record's memory is that of the
+	// whole batch that it was read in, which they must not keep.
+	size := len(key)
+	for i := range headers {
+		size += len(Header(headers[i]).Value)
+	}
+	var all strings.Builder
+	all.Grow(size)
+	text := func(b []byte) string {
+		from := all.Len()
+		all.Write(b)
+		return all.String()[from:]
+	}
+	d.EndpointID = text(key)
 	fail := func(key, format string, args ...any) {
 		if err == nil {
 			err = &MalformedError{key, fmt.Sprintf(format, args...)}
@@ -149,18 +185,16 @@ func DecodeDelivery[H ~struct {
 		return n
 	}
 	at := func(h Header) time.Time { return time.UnixMilli(num(h, 64)) }
-	seen := make(map[string]struct{}, 24)
 	for i := range headers {
 		h := Header(headers[i])
-		if _, dup := seen[h.Key]; dup {
+		if repeated(headers[:i], h.Key) {
 			continue
 		}
-		seen[h.Key] = struct{}{}
 		switch h.Key {
 		case hdrVersion:
 			version = string(h.Value)
 		case hdrDelivery:
-			d.ID = string(h.Value)
+			d.ID = text(h.Value)
 		case hdrRun:
 			d.Run = num(h, 64)
 		case hdrN:
@@ -170,19 +204,19 @@ func DecodeDelivery[H ~struct {
 		case hdrDeferrals:
 			d.Deferrals = int(num(h, 32))
 		case hdrOrigin:
-			d.Origin = Origin(h.Value)
+			d.Origin = originOf(h.Value)
 		case hdrEventID:
-			d.EventID = string(h.Value)
+			d.EventID = text(h.Value)
 		case hdrEventSource:
-			d.EventSource = string(h.Value)
+			d.EventSource = text(h.Value)
 		case hdrEventType:
-			d.EventType = string(h.Value)
+			d.EventType = text(h.Value)
 		case hdrTenant:
-			d.Tenant = string(h.Value)
+			d.Tenant = text(h.Value)
 		case hdrContract:
-			d.Contract = string(h.Value)
+			d.Contract = text(h.Value)
 		case hdrContentType:
-			d.ContentType = string(h.Value)
+			d.ContentType = text(h.Value)
 		case hdrNotBefore:
 			d.NotBefore = at(h)
 		case hdrBegunAt:
@@ -206,9 +240,9 @@ func DecodeDelivery[H ~struct {
 			}
 			d.Registry = v
 		case hdrTraceparent:
-			d.Traceparent = string(h.Value)
+			d.Traceparent = text(h.Value)
 		case hdrTracestate:
-			d.Tracestate = string(h.Value)
+			d.Tracestate = text(h.Value)
 		}
 	}
 	switch {
@@ -227,6 +261,34 @@ func DecodeDelivery[H ~struct {
 		return nil, err
 	}
 	return d, nil
+}
+
+// repeated reports whether a key is among earlier headers. There are two dozen,
+// and their keys differ in length or first letters.
+func repeated[H ~struct {
+	Key   string
+	Value []byte
+}](earlier []H, key string) bool {
+	for i := range earlier {
+		if Header(earlier[i]).Key == key {
+			return true
+		}
+	}
+	return false
+}
+
+// originOf spares a copy where it is one of those there are.
+func originOf(b []byte) Origin {
+	switch o := Origin(b); o {
+	case OriginMatch:
+		return OriginMatch
+	case OriginRetry:
+		return OriginRetry
+	case OriginReplay:
+		return OriginReplay
+	default:
+		return o
+	}
 }
 
 func clip(b []byte, n int) []byte { return b[:min(len(b), n)] }

@@ -14,14 +14,14 @@ type Position struct {
 }
 
 // String returns "topic/partition/offset".
-func (p Position) String() string {
-	b := make([]byte, 0, len(p.Topic)+24)
+func (p Position) String() string { return string(p.append(make([]byte, 0, len(p.Topic)+24))) }
+
+func (p Position) append(b []byte) []byte {
 	b = append(b, p.Topic...)
 	b = append(b, '/')
 	b = strconv.AppendInt(b, int64(p.Partition), 10)
 	b = append(b, '/')
-	b = strconv.AppendInt(b, p.Offset, 10)
-	return string(b)
+	return strconv.AppendInt(b, p.Offset, 10)
 }
 
 // ParsePosition is the inverse of [Position.String]. Kafka topic names hold no

@@ -3,6 +3,7 @@ package webhook
 import (
 	"encoding/json"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 )
@@ -123,6 +124,90 @@ func FuzzDecodeDelivery(f *testing.F) {
 		}
 		if id, ok := RecordIdentity(headers); !ok || id != d.Identity() {
 			t.Fatalf("identity %x %v, want %x", id, ok, d.Identity())
+		}
+	})
+}
+
+func FuzzASettlementIsReadAlikeInOnePassAndByEncodingJSON(f *testing.F) {
+	s := SettlementOf(full(), Position{"posthorn.deliveries", 1, 5}, KindAttempt, ReasonTimeout)
+	s.StartedAt, s.NextAt, s.Detail = time.UnixMilli(1_700_000_000_500), time.UnixMilli(1_700_000_060_500), "busy"
+	f.Add(s.AppendJSON(nil))
+	s.Response = "a \"quote\", \u2028, \xff and \x00"
+	f.Add(s.AppendJSON(nil))
+	for _, text := range []string{`{}`, `{"v":1}`, `{"v":1,"v":2}`, `{"v":01}`, `{"v":-1}`, `{"V":1,"Kind":"park"}`, `{"v":1,"kind":null}`, `{"v":1,"n":1e2}`,
+		`{"v":1,"n":4294967296}`, `{"v":1,"extra":[1,{"a":2}]}`, `{"v":1,}`, `{"v":1}}`, ` {"v":1}`, `{"v":-}`, `{"v":"1"}`, `{"kind":1}`, "{\"kind\":\"\xff\"}"} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var j settlementJSON
+		if !j.scan(string(b)) {
+			return
+		}
+		var want settlementJSON
+		if err := json.Unmarshal(b, &want); err != nil {
+			t.Fatalf("%q is read in one pass, and to encoding/json it is wrong: %v", b, err)
+		}
+		if j != want {
+			t.Fatalf("%q: got %+v, want %+v", b, j, want)
+		}
+	})
+}
+
+func TestWhatIsWrittenForTheLedgerIsReadInOnePass(t *testing.T) {
+	for _, response := range []string{"", "try later", `{"ok":true}`, "a\u2028b\xffc\x01"} {
+		s := SettlementOf(full(), Position{"posthorn.deliveries", 1, 5}, KindAttempt, ReasonTimeout)
+		s.StartedAt, s.BegunAt, s.MatchedAt = time.UnixMilli(1_700_000_000_500).UTC(), s.BegunAt.UTC(), s.MatchedAt.UTC()
+		s.Response = response
+		b := s.AppendJSON(nil)
+		if !json.Valid(b) {
+			t.Fatalf("not JSON: %s", b)
+		}
+		got, err := DecodeSettlement(b)
+		s.Response = strings.ToValidUTF8(response, "\uFFFD")
+		if err != nil || !reflect.DeepEqual(got, s) {
+			t.Errorf("got %+v %v\nwant %+v", got, err, s)
+		}
+		if plain := !strings.ContainsAny(response, "\"\x01"); plain && !new(settlementJSON).scan(string(b)) {
+			t.Errorf("%s takes the slow way", b)
+		}
+	}
+}
+
+func BenchmarkDeliveryHeaders(b *testing.B) {
+	d := full()
+	b.ReportAllocs()
+	for b.Loop() {
+		d.AppendHeaders(make([]Header, 0, 24))
+	}
+}
+
+func BenchmarkDecodeDelivery(b *testing.B) {
+	d := full()
+	key, headers := []byte(d.EndpointID), d.AppendHeaders(nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := DecodeDelivery(key, d.Body, headers); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkSettlement(b *testing.B) {
+	s := SettlementOf(full(), Position{"posthorn.deliveries", 1, 5}, KindAttempt, ReasonOK)
+	s.StartedAt, s.Response = time.UnixMilli(1_700_000_000_500), "ok"
+	b.Run("append", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			s.AppendJSON(make([]byte, 0, 1<<10))
+		}
+	})
+	text := s.AppendJSON(nil)
+	b.Run("decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := DecodeSettlement(text); err != nil {
+				b.Fatal(err)
+			}
 		}
 	})
 }

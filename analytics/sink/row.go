@@ -3,7 +3,6 @@ package sink
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -91,8 +90,8 @@ func readDelivery(r *kgo.Record) (*item, error) {
 
 // readSettlement makes a row of an attempts record.
 func readSettlement(r *kgo.Record) (*item, error) {
-	s := new(webhook.Settlement)
-	if err := json.Unmarshal(r.Value, s); err != nil {
+	s, err := webhook.DecodeSettlement(r.Value)
+	if err != nil {
 		return nil, err
 	}
 	if s.DeliveryID == "" || s.EndpointID == "" {

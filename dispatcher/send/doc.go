@@ -1,7 +1,8 @@
 // Package send makes the POST and says what came of it.
 //
-// [Client.Do] sends one request through a net/http Transport that trusts
-// nothing it meets: addresses pass the guard of package safedial when they are
+// [Client.Do] sends one request over a connection of its own pool (conn.go), or
+// with HTTP/2 through a net/http Transport, and trusts nothing it meets:
+// addresses pass the guard of package safedial when they are
 // dialled, redirects aren't followed, nothing is decompressed, and headers,
 // body and time of an answer are bounded. It returns a [Result], which holds
 // facts only.
@@ -19,12 +20,12 @@
 //
 // # When a POST may be sent twice
 //
-// net/http re-sends a request by itself in few cases, and each is bounded here:
+// A request is sent again unseen in few cases, and each is bounded here:
 //
 //   - HTTP/1: only when a reused connection turned out to be dead before a
-//     single byte was written. A request with Idempotency-Key or
-//     X-Idempotency-Key counts as replayable there and would be re-POSTed even
-//     after it was read, so [Client.Do] and [CheckHeaders] refuse both.
+//     single byte was written. To net/http a request with Idempotency-Key or
+//     X-Idempotency-Key is replayable even after it was read, so [Client.Do]
+//     and [CheckHeaders] refuse both.
 //   - HTTP/2: when the server says that it hasn't processed the stream
 //     (REFUSED_STREAM, or GOAWAY with a lower stream ID; RFC 9113 sections 6.8
 //     and 8.7). net/http takes PROTOCOL_ERROR for the same, and tries up to six
