@@ -76,7 +76,7 @@ func newTown(t *testing.T) *town {
 		StartedAt: w.ago(15 * time.Minute), Reason: "endpoint_deleted"}
 	w.Settle(gone)
 	// Its retry record vanished.
-	w.post(w.deliver("acme", "ep_acme_1", "evt-1048", "order.paid", w.ago(50*time.Minute)), 0, w.ago(50*time.Minute), 500, "status_5xx", "retry", 60*time.Millisecond, w.ago(49*time.Minute))
+	w.post(w.deliver("acme", "ep_acme_1", "evt-1048", "order.paid", w.ago(50*time.Minute)), 0, w.ago(50*time.Minute), 500, "status_5xx", "retry", 60*time.Millisecond, w.ago(41*time.Minute))
 
 	for topic, done := range map[string]int64{"deliveries": w.offset + 1, "attempts": -1} {
 		w.Note(ledgertest.Progress{Topic: topic, ReachedAt: w.now, TakenAt: w.now, DoneOffset: done, DoneAt: w.now})

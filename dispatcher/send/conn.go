@@ -191,7 +191,9 @@ func (d *direct) exchange(ctx context.Context, c *conn, head, body []byte, a *at
 		readers.Put(br)
 	}()
 
-	wrote := func() error { return nil }
+	// wrote returns what became of the writing, which is given that long to end
+	// before it is ended.
+	wrote := func(time.Duration) error { return nil }
 	if body == nil {
 		if err := a.write(c, head); err != nil {
 			return ans, false, err
@@ -201,29 +203,27 @@ func (d *direct) exchange(ctx context.Context, c *conn, head, body []byte, a *at
 		done := make(chan error, 1)
 		go func() {
 			err := a.write(c, head, body)
+			done <- err
 			if err != nil { // nothing will be answered, unless it has been
 				_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 			}
-			done <- err
 		}()
-		wrote = func() error {
+		wrote = func(within time.Duration) error {
+			moment := time.NewTimer(within)
+			defer moment.Stop()
 			select {
 			case err := <-done:
 				return err
-			default:
+			case <-moment.C:
 			}
-			if a.sent.Load() == 0 {
-				c.close() // answered, or given up, before it was sent
-			}
-			if <-done != nil {
-				return errUnread
-			}
-			return nil
+			c.close()
+			<-done
+			return errUnread
 		}
 	}
 	resp, err := readHead(br, a) //nolint:bodyclose // closing reads the rest, however long; the connection is closed instead
 	if err != nil {
-		if werr := wrote(); werr != nil && werr != errUnread && a.first.Load() == 0 { //nolint:errorlint // never wrapped
+		if werr := wrote(0); werr != nil && werr != errUnread && a.first.Load() == 0 { //nolint:errorlint // never wrapped
 			err = werr
 		}
 		return ans, false, err
@@ -240,7 +240,8 @@ func (d *direct) exchange(ctx context.Context, c *conn, head, body []byte, a *at
 	}
 	var complete bool
 	ans.response, complete = readAnswer(resp)
-	sent := wrote() == nil
+	// What the receiver has just read takes a moment to be known as sent.
+	sent := wrote(50*time.Millisecond) == nil
 	return ans, complete && sent && !resp.Close && resp.StatusCode != http.StatusSwitchingProtocols, nil
 }
 
