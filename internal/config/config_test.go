@@ -135,7 +135,7 @@ log: loud
 		"p.yaml:16: sources[1].type: want one of header, pointer, attribute and constant, got 2",
 		"p.yaml:17: sources[1].time: every event has its own time",
 		"p.yaml:18: sources[1].max_size: want a size",
-		"p.yaml:20: delivery.schedule: adds up to 40h, longer than delivery.max_age of 24h",
+		"p.yaml:20: delivery.schedule: adds up to 40h, longer than delivery.max_age of 1d",
 		"p.yaml:21: delivery.max_age: want a duration such as",
 		"p.yaml:22: delivery.tiers[1]: 5s comes after 1m",
 		"p.yaml:23: delivery.https_only: want true or false, got \"yes\"",

@@ -47,7 +47,7 @@ func join(path, key string) string {
 // setScalar parses text into v. Its errors say what would be right.
 func setScalar(v reflect.Value, text string) error {
 	if v.Type() == durationType {
-		d, err := parseDuration(text)
+		d, err := ParseDuration(text)
 		if err != nil {
 			return err
 		}

@@ -65,17 +65,19 @@ func TestOurOwnTopicsAreNoSource(t *testing.T) {
 }
 
 func TestDurationsAndSizesKeepTheirForm(t *testing.T) {
-	for _, s := range []string{"5s", "1m", "15m", "1h", "24h", "1m30s", "1h30m", "1h0m5s", "500ms", "0s"} {
-		d, err := parseDuration(s)
+	for _, s := range []string{"5s", "1m", "15m", "1h", "36h", "1d", "90d", "1m30s", "1h30m", "1h0m5s", "500ms", "0s"} {
+		d, err := ParseDuration(s)
 		if err != nil || FormatDuration(d) != s {
 			t.Errorf("%s became %s, %v", s, FormatDuration(d), err)
 		}
 	}
-	if d, err := parseDuration("7d"); err != nil || d != 168*time.Hour {
-		t.Errorf("7d is %v, %v", d, err)
+	for s, want := range map[string]time.Duration{"7d": 168 * time.Hour, "2w": 336 * time.Hour, "24h": 24 * time.Hour, "36500d": 876_000 * time.Hour} {
+		if d, err := ParseDuration(s); err != nil || d != want {
+			t.Errorf("%s is %v, %v", s, d, err)
+		}
 	}
-	for _, s := range []string{"5", "", "d", "1.5d", "x"} {
-		if d, err := parseDuration(s); err == nil && s != "0" {
+	for _, s := range []string{"5", "", "d", "w", "1.5d", "-1d", "36501d", "x"} {
+		if d, err := ParseDuration(s); err == nil && s != "0" {
 			t.Errorf("%q was taken for %v", s, d)
 		}
 	}
@@ -96,7 +98,7 @@ func TestDurationsAndSizesKeepTheirForm(t *testing.T) {
 func TestRetentionCoversTheTiersAndTheAge(t *testing.T) {
 	c := Default()
 	c.Delivery.Tiers = append(c.Delivery.Tiers, 100*time.Hour)
-	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "topics.retention.retry: is 168h, and delivery.tiers[4] of 100h needs 200h") {
+	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "topics.retention.retry: is 7d, and delivery.tiers[4] of 100h needs 200h") {
 		t.Error(err)
 	}
 	c = Default()

@@ -28,7 +28,7 @@ func (j *judge) clickHouse() {
 	j.tls("clickhouse.tls", c.TLS)
 	for key, ttl := range map[string]time.Duration{"deliveries": c.TTL.Deliveries, "attempts": c.TTL.Attempts, "bodies": c.TTL.Bodies} {
 		if ttl < 24*time.Hour || ttl%(24*time.Hour) != 0 {
-			j.fail("clickhouse.ttl."+key, "want whole days, at least 24h, got %s: rows are dropped a day at a time", FormatDuration(ttl))
+			j.fail("clickhouse.ttl."+key, "want whole days, at least 1d, got %s: rows are dropped a day at a time", FormatDuration(ttl))
 		}
 	}
 	if c.TTL.Attempts < c.TTL.Deliveries {

@@ -220,8 +220,14 @@ func (s *Start) UnmarshalText(b []byte) error {
 	}
 }
 
-// FormatDuration writes a duration as the configuration does: 5s, 1m, 1h30m.
+const day = 24 * time.Hour
+
+// FormatDuration writes a duration as the configuration does: 5s, 1m, 1h30m, and
+// whole days as 7d.
 func FormatDuration(d time.Duration) string {
+	if d != 0 && d%day == 0 {
+		return strconv.FormatInt(int64(d/day), 10) + "d"
+	}
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")
@@ -232,17 +238,21 @@ func FormatDuration(d time.Duration) string {
 	return s
 }
 
-// parseDuration reads what [FormatDuration] writes, and whole days: 7d.
-func parseDuration(text string) (time.Duration, error) {
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 16)
-		if err == nil && n <= 36500 {
-			return time.Duration(n) * 24 * time.Hour, nil
+// ParseDuration reads what [FormatDuration] writes, and whole weeks: 2w. Days and
+// weeks may be up to a hundred years. The error says what would be right.
+func ParseDuration(text string) (time.Duration, error) {
+	for suffix, unit := range map[string]time.Duration{"d": day, "w": 7 * day} {
+		digits, ok := strings.CutSuffix(text, suffix)
+		if !ok {
+			continue
+		}
+		if n, err := strconv.ParseUint(digits, 10, 16); err == nil && n <= uint64(36500*day/unit) {
+			return time.Duration(n) * unit, nil
 		}
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil {
-		return 0, fmt.Errorf("want a duration such as 5s, 1m, 24h or 7d, got %q", text)
+		return 0, fmt.Errorf("want a duration such as 5s, 1m, 24h, 7d or 2w, got %q", text)
 	}
 	return d, nil
 }

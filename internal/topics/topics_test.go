@@ -171,13 +171,13 @@ func TestCheckSaysWhatDiffersAndApplyMendsIt(t *testing.T) {
 	only(t, ps,
 		[3]string{"cleanup_policy", "posthorn.registry", `is "compact,delete" and must be compact`},
 		[3]string{"cleanup_policy", "posthorn.deliveries", `is "compact" and must be delete`},
-		[3]string{"short_retention", "posthorn.deliveries", "is 1h and delivery.max_age needs 24h or more"},
+		[3]string{"short_retention", "posthorn.deliveries", "is 1h and delivery.max_age needs 1d or more"},
 		[3]string{"short_retention", "posthorn.retry.5s", "retention.bytes is 1000000"},
 		[3]string{"short_retention", "posthorn.retry.5m", "its delay of 5m needs 1h5m or more"},
-		[3]string{"config_differs", "posthorn.retry.15m", "is 1h15m, the configuration says 168h"},
+		[3]string{"config_differs", "posthorn.retry.15m", "is 1h15m, the configuration says 7d"},
 		[3]string{"small_messages", "posthorn.attempts", "is 1000 and must be 1048576 or more"},
 		[3]string{"min_insync", "posthorn.dead", "is 2 and there are 1 replicas"},
-		[3]string{"config_differs", "posthorn.events", "is unlimited, the configuration says 168h"},
+		[3]string{"config_differs", "posthorn.events", "is unlimited, the configuration says 7d"},
 		[3]string{"config_differs", "posthorn.invalid", `"9999999", the configuration says "1048576"`},
 	)
 	for _, p := range ps {
