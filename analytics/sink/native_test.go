@@ -1,15 +1,12 @@
 package sink
 
 import (
-	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"posthorn/internal/clickhousetest"
 )
 
 // oldTables are the ledger's as ClickHouse 18.16 can hold them: it knows no
@@ -31,83 +28,14 @@ var oldTables = []string{
 		ENGINE = MergeTree ORDER BY (topic, partition, taken_at)`,
 }
 
-// server is a process of Debian's clickhouse-server.
-type server struct {
-	t      *testing.T
-	binary string
-	dir    string
-	addr   string
-	cmd    *exec.Cmd
-}
-
-func newServer(t *testing.T) *server {
-	t.Helper()
-	binary, err := exec.LookPath("clickhouse-server")
-	if err != nil {
-		binary, err = exec.LookPath("/usr/sbin/clickhouse-server")
-	}
-	if err != nil {
-		if os.Getenv("POSTHORN_REQUIRE_CLICKHOUSE") == "1" {
-			t.Fatal("clickhouse-server isn't installed, and POSTHORN_REQUIRE_CLICKHOUSE is set")
-		}
-		t.Skip("SKIPPED, as clickhouse-server (Debian's package of that name) isn't installed")
-	}
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &server{t: t, binary: binary, dir: t.TempDir(), addr: l.Addr().String()}
-	_ = l.Close()
-	_, port, _ := net.SplitHostPort(s.addr)
-	config := fmt.Sprintf(`<yandex><logger><level>warning</level><console>1</console></logger><tcp_port>%s</tcp_port><listen_host>127.0.0.1</listen_host>
-		<path>%s/data/</path><tmp_path>%s/tmp/</tmp_path><users_config>%s/users.xml</users_config><default_profile>default</default_profile>
-		<default_database>default</default_database><mark_cache_size>104857600</mark_cache_size><timezone>UTC</timezone></yandex>`, port, s.dir, s.dir, s.dir)
-	const users = `<yandex><profiles><default></default></profiles><quotas><default></default></quotas><users><default><password></password>
-		<networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota></default></users></yandex>`
-	for name, text := range map[string]string{"config.xml": config, "users.xml": users} {
-		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s.start()
-	t.Cleanup(s.kill)
-	return s
-}
-
-func (s *server) start() {
-	s.t.Helper()
-	s.cmd = exec.Command(s.binary, "--config-file="+filepath.Join(s.dir, "config.xml"))
-	s.cmd.Dir = s.dir
-	if err := s.cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	for deadline := time.Now().Add(time.Minute); ; {
-		c, err := net.Dial("tcp", s.addr)
-		if err == nil {
-			_ = c.Close()
-			return
-		}
-		if time.Now().After(deadline) {
-			s.t.Fatalf("clickhouse-server doesn't listen: %v", err)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-}
-
-// kill is kill -9.
-func (s *server) kill() {
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
-}
-
 // The native protocol, against a server that is killed while rows go in. It knows
 // no tokens, so what it had taken may be there twice; nothing is lost, and the
 // ledger's order drops the rest.
 func TestAServerThatIsKilledDuringInsertsLosesNothing(t *testing.T) {
-	srv := newServer(t)
+	srv := clickhousetest.NewServer(t)
 	r := newBroker(t)
 	var err error
-	r.conn, err = clickhouse.Open(&clickhouse.Options{Addr: []string{srv.addr}, DialTimeout: 5 * time.Second,
+	r.conn, err = clickhouse.Open(&clickhouse.Options{Addr: []string{srv.Addr}, DialTimeout: 5 * time.Second,
 		Compression: &clickhouse.Compression{Method: clickhouse.CompressionLZ4}})
 	if err != nil {
 		t.Fatal(err)
@@ -138,9 +66,9 @@ func TestAServerThatIsKilledDuringInsertsLosesNothing(t *testing.T) {
 	for range 5 {
 		r.feed(300)
 		<-sending
-		srv.kill() // while that batch is under way
+		srv.Kill() // while that batch is under way
 		kills++
-		srv.start()
+		srv.Start()
 	}
 	r.feed(300)
 	r.await()

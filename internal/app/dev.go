@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -42,6 +43,26 @@ type Addresses struct {
 	ClickHouse string `json:"clickhouse,omitempty"`
 }
 
+// addressesFile is the name of the file in the data directory.
+const addressesFile = "addresses.json"
+
+// ReadAddresses returns where the development line with that data directory
+// listens; the addresses are zero where none runs.
+func ReadAddresses(dataDir string) (a Addresses, err error) {
+	file := filepath.Join(dataDir, addressesFile)
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return a, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &a)
+	}
+	if err != nil {
+		return Addresses{}, fmt.Errorf("reading a development line's addresses in %s: %w", file, err)
+	}
+	return a, nil
+}
+
 // DevTopic is the topic that a development line has for events from the start.
 const DevTopic = "events"
 
@@ -54,7 +75,7 @@ func Dev(ctx context.Context, opts DevOptions) (err error) {
 		DataDir: filepath.Join(opts.DataDir, "kafka"), Port: opts.KafkaPort, Logger: opts.Log,
 	})
 	if err != nil {
-		return fmt.Errorf("starting the embedded broker: %w", err)
+		return portTaken(fmt.Errorf("starting the embedded broker: %w", err), opts.KafkaPort, "kafka")
 	}
 	defer broker.Close()
 
@@ -84,7 +105,7 @@ func Dev(ctx context.Context, opts DevOptions) (err error) {
 	defer func() { err = errors.Join(err, stopLedger()) }() // after the line, which writes to it
 	// A topic that is produced to for the first time is read seconds later.
 	opts.Kafka = append(opts.Kafka, kgo.MetadataMaxAge(2*time.Second))
-	file := filepath.Join(opts.DataDir, "addresses.json")
+	file := filepath.Join(opts.DataDir, addressesFile)
 	opts.Started = func(admin string) {
 		a := Addresses{Kafka: broker.Addrs()[0], Admin: "http://" + admin, ClickHouse: ledger}
 		if werr := writeAddresses(file, a); werr != nil {
@@ -95,7 +116,15 @@ func Dev(ctx context.Context, opts DevOptions) (err error) {
 		}
 	}
 	defer func() { err = errors.Join(err, removeAddresses(file)) }()
-	return Run(ctx, opts.Options)
+	return portTaken(Run(ctx, opts.Options), opts.AdminPort, "admin")
+}
+
+// portTaken adds to the error of a port that is in use how to take another.
+func portTaken(err error, port int, of string) error {
+	if port == 0 || !errors.Is(err, syscall.EADDRINUSE) {
+		return err
+	}
+	return fmt.Errorf("%w; is another development line running? posthorn dev --%s-port takes another port, and 0 a free one", err, of)
 }
 
 // prepareTopics applies the topics' plan, and makes the topic that the first

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"posthorn/analytics/schema"
@@ -32,7 +33,7 @@ func startLedger(ctx context.Context, cfg *config.Config, opts DevOptions) (url 
 			return "", stop, nil
 		}
 		if err != nil {
-			return "", stop, err
+			return "", stop, portTaken(err, opts.ClickHousePort, "clickhouse")
 		}
 		stop = engine.Close
 		cfg.ClickHouse.Addr, cfg.ClickHouse.Protocol = []string{engine.Addr()}, config.ProtocolHTTP
@@ -41,8 +42,12 @@ func startLedger(ctx context.Context, cfg *config.Config, opts DevOptions) (url 
 		cfg.ClickHouse.InsertEvery = max(devLatency/time.Duration(cfg.Partitions.Deliveries), 10*time.Millisecond)
 		url = "http://" + engine.Addr()
 	}
-	if _, err := MigrateLedger(ctx, cfg.ClickHouse); err != nil {
+	changed, err := MigrateLedger(ctx, cfg.ClickHouse)
+	if err != nil {
 		return "", stop, errors.Join(err, stop())
+	}
+	if len(changed) > 0 { // what somebody changed by hand is as configured again
+		opts.Log.Info("the ledger's tables were brought in line with the configuration", "changed", strings.Join(changed, "; "))
 	}
 	return url, stop, nil
 }
@@ -61,7 +66,7 @@ func MigrateLedger(ctx context.Context, cfg config.ClickHouse) ([]string, error)
 	}
 	changed, err := schema.Migrate(ctx, conn, o)
 	if err != nil {
-		return changed, fmt.Errorf("migrating the ledger: %w", err)
+		return changed, clickhouse.Explain(ctx, cfg, fmt.Errorf("migrating the ledger: %w", err))
 	}
 	return changed, nil
 }

@@ -6,15 +6,19 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"posthorn/internal/clickhousetest"
 	"posthorn/internal/config"
 )
 
@@ -99,6 +103,27 @@ func (d *devLine) events(n int) (values []string) {
 	}
 	slices.Sort(values)
 	return values
+}
+
+func TestATakenPortIsNamedWithTheFlagThatTakesAnother(t *testing.T) {
+	t.Setenv("POSTHORN_LIBCHDB", clickhousetest.Library(t))
+	busy, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	port := busy.Addr().(*net.TCPAddr).Port
+	for flag, set := range map[string]func(*DevOptions){
+		"--kafka-port":      func(o *DevOptions) { o.KafkaPort = port },
+		"--admin-port":      func(o *DevOptions) { o.AdminPort = port },
+		"--clickhouse-port": func(o *DevOptions) { o.ClickHousePort = port },
+	} {
+		opts := DevOptions{Options: Options{Config: config.Default(), Log: slog.New(slog.DiscardHandler)}, DataDir: t.TempDir()}
+		set(&opts)
+		if err := Dev(t.Context(), opts); err == nil || !strings.Contains(err.Error(), strconv.Itoa(port)) || !strings.Contains(err.Error(), flag+" takes another") {
+			t.Errorf("%s: %v", flag, err)
+		}
+	}
 }
 
 func TestADevelopmentLineStartsAgainWithWhatItHad(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 )
 
 // ErrOff says that the configuration names no ClickHouse.
-var ErrOff = errors.New("clickhouse.addr is not set: there is no ledger in ClickHouse")
+var ErrOff = errors.New(`clickhouse.addr is not set, so there is no ledger in ClickHouse; for instance clickhouse: {addr: ["127.0.0.1:9000"]}`)
 
 // Open returns a pool of connections to the servers of a configuration. They
 // are dialled when they are needed, so the error is one of the configuration,

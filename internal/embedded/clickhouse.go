@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -51,7 +52,7 @@ type ClickHouseOptions struct {
 //
 // Statements run at the same time, up to a hundred.
 type ClickHouse struct {
-	addr  string
+	addr  string // empty until it answers; written under mu
 	cmd   *exec.Cmd
 	stdin io.Closer
 	tail  *tail
@@ -64,6 +65,8 @@ type ClickHouse struct {
 // StartClickHouse runs this very program again as the engine's process, and returns
 // when it answers. The program's main (in tests: TestMain) must call
 // [ClickHouseChild] first of all. A DataDir that another engine has open is an error.
+//
+// A port that is taken is an error that is syscall.EADDRINUSE.
 //
 // The context bounds the start alone. The engine ends with Close, or with this
 // process, however that ends.
@@ -103,9 +106,14 @@ func StartClickHouse(ctx context.Context, opts ClickHouseOptions) (_ *ClickHouse
 	case h := <-hello:
 		if h.Error != "" {
 			<-c.done
+			if h.PortTaken {
+				return nil, fmt.Errorf("starting embedded ClickHouse on port %d: %w", opts.Port, syscall.EADDRINUSE)
+			}
 			return nil, fmt.Errorf("starting embedded ClickHouse: %s%s", h.Error, c.tail.suffix())
 		}
+		c.mu.Lock()
 		c.addr = h.Addr
+		c.mu.Unlock()
 		return c, nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("starting embedded ClickHouse: %w", context.Cause(ctx))
@@ -118,6 +126,8 @@ func StartClickHouse(ctx context.Context, opts ClickHouseOptions) (_ *ClickHouse
 type hello struct {
 	Addr  string `json:"addr,omitempty"`
 	Error string `json:"error,omitempty"`
+	// PortTaken says that the error is that of a port in use.
+	PortTaken bool `json:"port_taken,omitempty"`
 }
 
 // spawn starts the child. Its first word comes on the channel, once.
@@ -190,7 +200,9 @@ func (c *ClickHouse) watch(started chan<- error, stderr io.Reader, log *slog.Log
 	defer c.mu.Unlock()
 	if !c.ended {
 		c.err = fmt.Errorf("embedded ClickHouse ended by itself: %w%s", cmpError(err), c.tail.suffix())
-		log.Error("embedded clickhouse ended by itself", "err", c.err)
+		if c.addr != "" { // else who starts it is told why
+			log.Error("embedded ClickHouse ended by itself", "error", cmpError(err).Error()+c.tail.suffix())
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -34,7 +35,7 @@ func ClickHouseChild() {
 func runChild(config string) int {
 	say := os.NewFile(3, "hello")
 	fail := func(err error) int {
-		_ = json.NewEncoder(say).Encode(hello{Error: err.Error()}) // nobody else could be told
+		_ = json.NewEncoder(say).Encode(hello{Error: err.Error(), PortTaken: errors.Is(err, syscall.EADDRINUSE)}) // nobody else could be told
 		return 1
 	}
 	var opts ClickHouseOptions

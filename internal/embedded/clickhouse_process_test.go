@@ -2,12 +2,16 @@ package embedded_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -73,9 +77,11 @@ func TestAnEngineThatCannotStartSaysWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer busy.Close()
-	_, err = embedded.StartClickHouse(t.Context(), embedded.ClickHouseOptions{Library: clickhousetest.Library(t), DataDir: t.TempDir(), Port: busy.Addr().(*net.TCPAddr).Port})
-	if err == nil || !strings.Contains(err.Error(), "address already in use") {
-		t.Errorf("a busy port: %v", err)
+	var logged bytes.Buffer // whole once the process has ended
+	_, err = embedded.StartClickHouse(t.Context(), embedded.ClickHouseOptions{Library: clickhousetest.Library(t), DataDir: t.TempDir(),
+		Port: busy.Addr().(*net.TCPAddr).Port, Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), fmt.Sprintf("port %d", busy.Addr().(*net.TCPAddr).Port)) || logged.Len() > 0 {
+		t.Errorf("a busy port: %v, and the log says %q", err, &logged)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

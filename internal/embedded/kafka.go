@@ -18,6 +18,9 @@ import (
 // without one, or by being produced to.
 const DefaultPartitions = 4
 
+// ClusterID is by which a client knows that it talks to an embedded broker.
+const ClusterID = "posthorn-dev"
+
 // never is a period of ten years in milliseconds: kfake has no switch for its
 // own compaction and retention, only this interval. (The largest int64 would
 // overflow when kfake makes a time.Duration of it.)
@@ -83,7 +86,7 @@ func StartKafka(opts KafkaOptions) (_ *Kafka, err error) {
 	}()
 	kopts := []kfake.Opt{
 		kfake.Ports(opts.Port),
-		kfake.ClusterID("posthorn-dev"),
+		kfake.ClusterID(ClusterID),
 		kfake.DefaultNumPartitions(opts.Partitions),
 		kfake.WithLogger(logger{opts.Logger}),
 		kfake.BrokerConfigs(map[string]string{
