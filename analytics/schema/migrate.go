@@ -4,14 +4,16 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 )
 
-// Migrate brings the ledger up to date and returns what it did, by name: nothing
-// when there was nothing to do. conn may be of any database; the user needs the
+// Migrate brings the ledger up to date and returns what it did, a line for each:
+// "migration 0001_deliveries", "view delivery_status", "TTL of attempts: 10d, was
+// 90d"; nothing when there was nothing to do. conn may be of any database; the user needs the
 // rights to create databases, tables, views and dictionaries.
 //
 // Several processes may migrate at once: every statement may run twice. On a cluster
@@ -84,6 +86,7 @@ func (m *migration) tables(ctx context.Context, migrations []object) error {
 		if err := m.run(ctx, obj); err != nil {
 			return err
 		}
+		m.applied = append(m.applied, "migration "+obj.name)
 		record := "INSERT INTO " + m.d.table("schema_migrations") + " (version, name, checksum, applied_at) SELECT {version:UInt32}, {name:String}, {checksum:String}, now64(3, 'UTC')"
 		err := m.conn.Exec(ctx, record, clickhouse.Named("version", obj.version), clickhouse.Named("name", obj.name), clickhouse.Named("checksum", obj.checksum))
 		if err != nil {
@@ -141,9 +144,24 @@ func (m *migration) ttls(ctx context.Context) error {
 		if err := m.conn.Exec(ctx, alter); err != nil {
 			return fmt.Errorf("changing TTL of %s: %w", name, err)
 		}
-		m.applied = append(m.applied, "TTL of "+t.table)
+		m.applied = append(m.applied, fmt.Sprintf("TTL of %s: %dd, was %s", t.table, t.keep/day, ttlOf(engine)))
 	}
 	return nil
+}
+
+// days finds a TTL as [dialect.ttl] writes it.
+var days = regexp.MustCompile(` TTL toDateTime\(\w+\) \+ toIntervalDay\((\d+)\) SETTINGS `)
+
+// ttlOf is the TTL of a table for people.
+func ttlOf(engine string) string {
+	if m := days.FindStringSubmatch(engine); m != nil {
+		return m[1] + "d"
+	}
+	if _, ttl, ok := strings.Cut(engine, " TTL "); ok {
+		ttl, _, _ = strings.Cut(ttl, " SETTINGS ")
+		return ttl
+	}
+	return "none"
 }
 
 // views creates anew what differs from what is there, and what comes after it, as
@@ -176,6 +194,9 @@ func (m *migration) views(ctx context.Context, views []object) error {
 		if err := m.run(ctx, obj); err != nil {
 			return err
 		}
+		for _, sql := range obj.statements {
+			m.applied = append(m.applied, kindOf(sql)+" "+created(sql))
+		}
 	}
 	return nil
 }
@@ -188,6 +209,5 @@ func (m *migration) run(ctx context.Context, obj object) error {
 			return fmt.Errorf("applying %s: %w", obj.name, err)
 		}
 	}
-	m.applied = append(m.applied, obj.name)
 	return nil
 }

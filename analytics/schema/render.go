@@ -126,15 +126,26 @@ func split(text string) []string {
 }
 
 // creates finds the name of what a statement creates.
-var creates = regexp.MustCompile("^CREATE OR REPLACE (?:VIEW|TABLE|DICTIONARY) `[^`]*`\\.`([^`]*)`")
+var creates = regexp.MustCompile("^CREATE OR REPLACE (VIEW|TABLE|DICTIONARY) `[^`]*`\\.`([^`]*)`")
 
 // created is the name of what a view's statement creates.
 func created(sql string) string {
+	_, name := creation(sql)
+	return name
+}
+
+// kindOf is what a view's statement creates: "view", "table" or "dictionary".
+func kindOf(sql string) string {
+	kind, _ := creation(sql)
+	return strings.ToLower(kind)
+}
+
+func creation(sql string) (kind, name string) {
 	m := creates.FindStringSubmatch(strings.TrimSpace(comment.ReplaceAllString(sql, "")))
 	if m == nil {
-		return ""
+		return "", ""
 	}
-	return m[1]
+	return m[1], m[2]
 }
 
 // dialect is what the templates call.
