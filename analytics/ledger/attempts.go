@@ -11,36 +11,37 @@ import (
 // Attempt is one settlement: what came of one handling of a delivery. Kinds other
 // than "attempt" made no POST.
 type Attempt struct {
-	Kind        string    `ch:"kind" json:"kind"`
-	AttemptID   uuid.UUID `ch:"attempt_id" json:"attempt_id"`
-	DeliveryID  string    `ch:"delivery_id" json:"delivery_id"`
-	Run         int64     `ch:"run" json:"run"`
-	N           uint32    `ch:"n" json:"n"` // POSTs of this run before it
-	Deferrals   uint32    `ch:"deferrals" json:"deferrals"`
-	Tenant      string    `ch:"tenant" json:"tenant"`
-	EndpointID  string    `ch:"endpoint_id" json:"endpoint_id"`
-	EventID     string    `ch:"event_id" json:"event_id"`
-	EventType   string    `ch:"event_type" json:"event_type"`
-	StartedAt   time.Time `ch:"started_at" json:"started_at"`
-	DurationUS  uint32    `ch:"duration_us" json:"duration_us"`
-	DNSUS       uint32    `ch:"dns_us" json:"dns_us"`
-	ConnectUS   uint32    `ch:"connect_us" json:"connect_us"`
-	TLSUS       uint32    `ch:"tls_us" json:"tls_us"`
-	FirstByteUS uint32    `ch:"first_byte_us" json:"first_byte_us"`
-	Status      uint16    `ch:"status" json:"status"` // 0 without an answer
-	Outcome     string    `ch:"outcome" json:"outcome"`
-	Reason      string    `ch:"reason" json:"reason"`
-	Detail      string    `ch:"detail" json:"detail"`
-	Response    string    `ch:"response" json:"response"`
-	NextAt      time.Time `ch:"next_at" json:"next_at"` // 1970-01-01 when none follows
-	BegunAt     time.Time `ch:"begun_at" json:"begun_at"`
-	TraceID     string    `ch:"trace_id" json:"trace_id"`
+	Kind        string     `ch:"kind" json:"kind"`
+	AttemptID   uuid.UUID  `ch:"attempt_id" json:"attempt_id"`
+	DeliveryID  string     `ch:"delivery_id" json:"delivery_id"`
+	Run         int64      `ch:"run" json:"run"`
+	N           uint32     `ch:"n" json:"n"` // POSTs of this run before it
+	Deferrals   uint32     `ch:"deferrals" json:"deferrals"`
+	Tenant      string     `ch:"tenant" json:"tenant"`
+	EndpointID  string     `ch:"endpoint_id" json:"endpoint_id"`
+	EventID     string     `ch:"event_id" json:"event_id"`
+	EventType   string     `ch:"event_type" json:"event_type"`
+	StartedAt   time.Time  `ch:"started_at" json:"started_at"`
+	DurationUS  uint32     `ch:"duration_us" json:"duration_us"`
+	DNSUS       uint32     `ch:"dns_us" json:"dns_us"`
+	ConnectUS   uint32     `ch:"connect_us" json:"connect_us"`
+	TLSUS       uint32     `ch:"tls_us" json:"tls_us"`
+	FirstByteUS uint32     `ch:"first_byte_us" json:"first_byte_us"`
+	Status      uint16     `ch:"status" json:"status"` // 0 without an answer
+	Outcome     string     `ch:"outcome" json:"outcome"`
+	Reason      string     `ch:"reason" json:"reason"`
+	Detail      string     `ch:"detail" json:"detail"`
+	Response    string     `ch:"response" json:"response"`
+	NextAt      *time.Time `ch:"next_at" json:"next_at"` // nil when none follows
+	BegunAt     time.Time  `ch:"begun_at" json:"begun_at"`
+	TraceID     string     `ch:"trace_id" json:"trace_id"`
 }
 
 // AttemptFilter says which settlements; what is zero doesn't matter.
 type AttemptFilter struct {
 	Tenant     string
 	EndpointID string
+	EventType  string
 	EventID    string
 	DeliveryID string
 	Kind       string
@@ -99,6 +100,7 @@ func (l *Ledger) attemptRows(ctx context.Context, f AttemptFilter, limit uint32)
 	var q question
 	q.equal("tenant", f.Tenant)
 	q.equal("endpoint_id", f.EndpointID)
+	q.equal("event_type", f.EventType)
 	q.equal("event_id", f.EventID)
 	q.equal("delivery_id", f.DeliveryID)
 	q.equal("kind", f.Kind)
@@ -117,6 +119,7 @@ func (l *Ledger) attemptRows(ctx context.Context, f AttemptFilter, limit uint32)
 	q.bind("limit", limit)
 	var page []Attempt
 	return page, l.ask(ctx, "attempts", &page, `SELECT kind, attempt_id, delivery_id, run, n, deferrals, tenant, endpoint_id, event_id, event_type,
-    started_at, duration_us, dns_us, connect_us, tls_us, first_byte_us, status, outcome, reason, detail, response, next_at, begun_at, trace_id
+    started_at, duration_us, dns_us, connect_us, tls_us, first_byte_us, status, outcome, reason, detail, response,
+    nullIf(next_at, toDateTime64(0, 3, 'UTC')) AS next_at, begun_at, trace_id
 FROM attempts`+q.String()+"\nORDER BY started_at DESC, attempt_id DESC\nLIMIT {limit:UInt32}", q.args)
 }

@@ -230,7 +230,7 @@ func TestReconcileNamesWhatIsMissing(t *testing.T) {
 	if want := (ledger.Counts{Matched: 8, Delivered: 3, Pending: 1, Dead: 2, Discarded: 1, Missing: 1}); got.Counts != want {
 		t.Errorf("counts %+v, want %+v", got.Counts, want)
 	}
-	if !got.AsOf.Equal(w.now) {
+	if got.AsOf == nil || !got.AsOf.Equal(w.now) {
 		t.Errorf("as of %s, want %s", got.AsOf, w.now)
 	}
 	id := webhook.DeliveryID("/shop", "evt-1048", "ep_acme_1")

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// Counts are deliveries by how they stand: Matched is the sum of the other five.
+// Counts are deliveries by how they stand: Matched is the sum of the other five. In
+// JSON the number of the missing is "difference", as in what posthorn query says.
 // A delivery is one run of it.
 type Counts struct {
 	Matched   uint64 `ch:"matched" json:"matched"`
@@ -14,7 +15,7 @@ type Counts struct {
 	Pending   uint64 `ch:"pending" json:"pending"`
 	Dead      uint64 `ch:"dead" json:"dead"`
 	Discarded uint64 `ch:"discarded" json:"discarded"`
-	Missing   uint64 `ch:"missing" json:"missing"`
+	Missing   uint64 `ch:"missing" json:"difference"`
 }
 
 func (c *Counts) state(name string) *uint64 {
@@ -46,7 +47,7 @@ type MissingDelivery struct {
 // MissingMinute is a minute of begun_at with missing deliveries.
 type MissingMinute struct {
 	Minute  time.Time `json:"minute"`
-	Missing uint64    `json:"missing"`
+	Missing uint64    `json:"difference"`
 }
 
 // maxMissed is how many of the missing are looked at one by one: their IDs travel
@@ -56,11 +57,11 @@ const maxMissed = 1000
 // Reconciliation is the account of a time.
 type Reconciliation struct {
 	Counts
-	// AsOf is up to when all is in the ledger; 1970-01-01 while that isn't known.
-	// What was matched later isn't counted.
-	AsOf    time.Time         `json:"as_of"`
+	// AsOf is up to when all is in the ledger; nil while that isn't known, and then
+	// nothing is counted. What was matched later isn't counted.
+	AsOf    *time.Time        `json:"as_of"`
 	Minutes []MissingMinute   `json:"minutes"` // with missing deliveries, in order
-	Missed  []MissingDelivery `json:"missed"`  // the first of them, 1,000 at most
+	Missed  []MissingDelivery `json:"missing"` // the first of them, 1,000 at most
 }
 
 // Reconcile accounts for the deliveries begun in a time.
@@ -79,7 +80,7 @@ FROM reconciliation_between`+spanned, q.args)
 		return nil, err
 	}
 	out := &Reconciliation{Counts: total[0], Minutes: []MissingMinute{}, Missed: []MissingDelivery{}}
-	if err := l.conn.QueryRow(ctx, "SELECT as_of FROM ledger_as_of").Scan(&out.AsOf); err != nil {
+	if err := l.conn.QueryRow(ctx, "SELECT nullIf(as_of, toDateTime64(0, 3, 'UTC')) FROM ledger_as_of").Scan(&out.AsOf); err != nil {
 		return nil, fmt.Errorf("asking how far the ledger has come: %w", err)
 	}
 	if out.Missing == 0 {

@@ -49,6 +49,9 @@ func (c *topicsApplyCmd) Run(ctx context.Context, io streams) error {
 	if err != nil {
 		return err
 	}
+	if err := developmentBroker(cfg); err != nil {
+		return err
+	}
 	return cli.TopicsApply(ctx, cfg, io.out)
 }
 
@@ -56,6 +59,9 @@ func (c *topicsApplyCmd) Run(ctx context.Context, io streams) error {
 func (c *topicsCheckCmd) Run(ctx context.Context, io streams) error {
 	cfg, err := c.loadFor(io)
 	if err != nil {
+		return err
+	}
+	if err := developmentBroker(cfg); err != nil {
 		return err
 	}
 	return cli.TopicsCheck(ctx, cfg, io.out)
@@ -78,6 +84,13 @@ func (c *clickHouseMigrateCmd) Run(ctx context.Context, io streams) error {
 }
 
 func (f *apiFlags) endpoints(io streams) (cli.Endpoints, error) {
+	if f.API == "" {
+		a, err := developmentLine()
+		if err != nil {
+			return cli.Endpoints{}, err
+		}
+		f.API = a.Admin
+	}
 	api, err := cli.NewAPI(f.API)
 	return cli.Endpoints{API: api, Tenant: f.Tenant, JSON: f.JSON, Out: io.out}, err
 }
@@ -187,6 +200,8 @@ func (c *eventSendCmd) Run(ctx context.Context, io streams) error {
 		if err := cfg.Validate(); err != nil {
 			return err
 		}
+	} else if err := developmentBroker(cfg); err != nil {
+		return err
 	}
 	send := cli.SendConfig{
 		Kafka: cfg.Kafka, Topic: c.Topic,

@@ -65,7 +65,7 @@ type endpointCmd struct {
 
 // apiFlags say which API is asked, for whom, and how the answer is written.
 type apiFlags struct {
-	API    string `name:"api" placeholder:"URL" env:"POSTHORN_API" default:"http://127.0.0.1:9464" help:"Admin port of a process with the role api (${default})."`
+	API    string `name:"api" placeholder:"URL" env:"POSTHORN_API" help:"Admin port of a process with the role api; by default a development line's: as posthorn-data/addresses.json says, or else http://127.0.0.1:9464."`
 	Tenant string `required:"" env:"POSTHORN_TENANT" help:"The tenant whose endpoints these are."`
 	JSON   bool   `name:"json" help:"Write JSON."`
 }
@@ -117,7 +117,7 @@ type eventCmd struct {
 
 type eventSendCmd struct {
 	configFlag
-	Brokers     []string          `placeholder:"HOST:PORT" help:"Kafka brokers, in place of the configuration's."`
+	Brokers     []string          `placeholder:"HOST:PORT" help:"Kafka brokers, in place of the configuration's; where there is none, a development line's."`
 	Topic       string            `required:"" help:"The topic to produce to."`
 	Type        string            `help:"Kind of event, such as order.created; in JSON lines, of those without."`
 	Tenant      string            `env:"POSTHORN_TENANT" help:"The tenant, as the extension attribute tenant."`
@@ -167,32 +167,35 @@ type queryCmd struct {
 // written.
 type queryFlags struct {
 	configFlag
-	ClickHouse string        `name:"clickhouse" placeholder:"HOST:PORT" help:"The HTTP interface of a ClickHouse, in place of the configuration's; 127.0.0.1:8123, a development line's, where there is none."`
-	Since      time.Duration `default:"24h" help:"How far back (${default})."`
-	JSON       bool          `name:"json" help:"Write JSON."`
+	ClickHouse string `name:"clickhouse" placeholder:"HOST:PORT" help:"The HTTP interface of a ClickHouse, in place of the configuration's; where there is none, a development line's: as posthorn-data/addresses.json says, or else 127.0.0.1:8123."`
+	Since      ago    `placeholder:"SPAN" help:"How far back, such as 90m, 7d or 2w; 24h, or any time where a delivery or an event is named."`
+	JSON       bool   `name:"json" help:"Write JSON."`
 }
 
 type queryDeliveriesCmd struct {
 	queryFlags
+	ID       string `arg:"" optional:"" help:"The delivery's ID, as --delivery."`
 	Tenant   string `help:"Of this tenant."`
 	Endpoint string `help:"To this endpoint."`
 	Type     string `help:"Of this type of event."`
 	Event    string `help:"Of the event with this ID."`
 	Delivery string `help:"The delivery with this ID."`
-	State    string `enum:",delivered,dead,discarded,pending" default:"" help:"In this state: delivered, dead, discarded or pending."`
-	Limit    int    `default:"50" help:"The most to show (${default})."`
-	Payload  bool   `help:"With the payload, in JSON."`
+	State    state  `help:"In this state: delivered, dead, discarded or pending."`
+	Limit    rows   `default:"50" help:"The most to show, 1 to 10000 (${default})."`
+	Payload  bool   `help:"With the payload."`
 	Follow   bool   `short:"f" help:"Go on with what changes."`
 }
 
 type queryAttemptsCmd struct {
 	queryFlags
+	ID       string `arg:"" optional:"" help:"The delivery's ID, as --delivery."`
 	Tenant   string `help:"Of this tenant."`
 	Endpoint string `help:"Of this endpoint."`
+	Type     string `help:"Of this type of event."`
 	Event    string `help:"Of the event with this ID."`
 	Delivery string `help:"Of the delivery with this ID."`
-	Kind     string `enum:",attempt,park,discard,dead" default:"" help:"Of this kind: attempt, park, discard or dead."`
-	Limit    int    `default:"50" help:"The most to show (${default})."`
+	Kind     kind   `help:"Of this kind: attempt, park, discard or dead."`
+	Limit    rows   `default:"50" help:"The most to show, 1 to 10000 (${default})."`
 }
 
 type queryEndpointCmd struct {

@@ -62,6 +62,8 @@ func TestExitCodesTellMistakesFromFailures(t *testing.T) {
 		{"config check " + good, 0, "good.yaml is valid", ""},
 		{"config check --config " + good, 0, "good.yaml is valid", ""},
 		{"config show -c " + good, 0, "prefix: hooks  # " + good + ":1", ""},
+		{"config show -c " + good, 0, "attempts: 90d\n", ""},
+		{"config check -c " + good, 0, "0 sources, 32 partitions of deliveries, 4 tiers\n", ""},
 		{"config check " + bad, 2, "", "2 mistakes:\n  " + bad + ":1: prefux: unknown key; did you mean prefix?\n  " + bad + ":2: log.level"},
 		{"run -c " + bad, 2, "", "2 mistakes"},
 		{"config check " + dir + "/none.yaml", 1, "", "no such file"},
@@ -74,12 +76,77 @@ func TestExitCodesTellMistakesFromFailures(t *testing.T) {
 		{"endpoint update x --tenant a", 2, "", "nothing to change"},
 		{"event send --topic t --data {", 2, "", "--data is not valid JSON"},
 		{"event send --topic t --type x --brokers nowhere --data {}", 2, "", "kafka.brokers[0]: want host:port"},
+		{"query deliveries --state bogus", 2, "", `--state: want delivered, dead, discarded or pending, got "bogus"`},
+		{"query attempts --kind bogus", 2, "", `--kind: want attempt, park, discard or dead, got "bogus"`},
+		{"query deliveries --limit 0", 2, "", `--limit: want 1 to 10000, got "0"`},
+		{"query deliveries --since 7x", 2, "", `--since: want a duration such as 5s, 1m, 24h, 7d or 2w, got "7x"`},
+		{"query deliveries --since 0d", 2, "", `--since: want a time span above 0, such as 90m, 7d or 2w, got "0d"`},
+		{"query deliveries --since 7d --clickhouse 127.0.0.1:1", 1, "", "nothing listens at 127.0.0.1:1"},
+		{"query deliveries dlv_1 --clickhouse 127.0.0.1:1", 1, "", "nothing listens at 127.0.0.1:1"},
+		{"query attempts dlv_1 --delivery dlv_2", 2, "", "want one delivery"},
 		{"listen --status 42", 2, "", "--status 42: want a status"},
 		{"dev --allow-cidr everywhere", 2, "", "everywhere"},
 	} {
 		code, stdout, stderr := command(t, strings.Fields(c.args)...)
 		if code != c.code || !strings.Contains(stdout, c.stdout) || !strings.Contains(stderr, c.stderr) {
 			t.Errorf("posthorn %s\nexit %d, want %d\nstdout %q, want %q\nstderr %q, want %q", c.args, code, c.code, stdout, c.stdout, stderr, c.stderr)
+		}
+	}
+}
+
+func TestADevelopmentLineOfThisDirectoryIsFound(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir(defaultDataDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(defaultDataDir, "addresses.json")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := filepath.Join(t.TempDir(), "posthorn.yaml")
+	if err := os.WriteFile(config, []byte(`{kafka: {brokers: ["nowhere.invalid:9"]}, clickhouse: {addr: ["127.0.0.1:3"], protocol: http}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	write(`{"kafka": "127.0.0.1:2", "admin": "http://127.0.0.1:1", "clickhouse": "http://127.0.0.1:2"}`)
+	for args, want := range map[string]string{
+		"query deliveries":                               "127.0.0.1:2",
+		"query deliveries --clickhouse 127.0.0.1:4":      "127.0.0.1:4",
+		"query deliveries -c " + config:                  "127.0.0.1:3",
+		"endpoint get x --tenant a":                      "127.0.0.1:1",
+		"endpoint get x --tenant a --api http://[::1]:1": "[::1]:1",
+	} {
+		if code, _, stderr := command(t, strings.Fields(args)...); code != 1 || !strings.Contains(stderr, want) {
+			t.Errorf("posthorn %s: exit %d, %s", args, code, stderr)
+		}
+	}
+	write(`{"kafka": "127.0.0.1:2", "admin": "http://127.0.0.1:1"}`)
+	if code, _, stderr := command(t, "query", "deliveries"); code != 1 || !strings.Contains(stderr, "make chdb") {
+		t.Errorf("a line without a ledger: exit %d, %s", code, stderr)
+	}
+	write(`{`)
+	if code, _, stderr := command(t, "query", "deliveries"); code != 1 || !strings.Contains(stderr, file) {
+		t.Errorf("half a file: exit %d, %s", code, stderr)
+	}
+}
+
+func TestTheBrokerOfADevelopmentLineIsTakenWhereNoneIsConfigured(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir(defaultDataDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(defaultDataDir, "addresses.json"), []byte(`{"kafka": "127.0.0.1:2"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for variable, want := range map[string]string{"": "127.0.0.1:2", "kafka-1:9092": "kafka-1:9092"} {
+		t.Setenv("POSTHORN_KAFKA_BROKERS", variable)
+		cfg, err := configFlag{}.load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := developmentBroker(cfg); err != nil || cfg.Kafka.Brokers[0] != want {
+			t.Errorf("%v, %v; want %s", cfg.Kafka.Brokers, err, want)
 		}
 	}
 }

@@ -174,14 +174,10 @@ func attemptViews(rows []ledger.Attempt) []api.Attempt {
 		out[i] = api.Attempt{
 			ID: r.AttemptID.String(), Kind: r.Kind, Run: r.Run, N: int(r.N), StartedAt: r.StartedAt,
 			DurationMS: ms(r.DurationUS), DNSMS: ms(r.DNSUS), ConnectMS: ms(r.ConnectUS), TLSMS: ms(r.TLSUS), FirstByteMS: ms(r.FirstByteUS),
-			Outcome: r.Outcome, Reason: r.Reason, Detail: r.Detail, Response: r.Response, TraceID: r.TraceID,
+			Outcome: r.Outcome, Reason: r.Reason, Detail: r.Detail, Response: r.Response, TraceID: r.TraceID, NextRetryAt: r.NextAt,
 		}
 		if status := r.Status; status != 0 {
 			out[i].StatusCode = statusView(&status)
-		}
-		if r.NextAt.UnixMilli() > 0 {
-			next := r.NextAt
-			out[i].NextRetryAt = &next
 		}
 	}
 	return out

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"posthorn/internal/config"
+	"posthorn/internal/embedded"
 	"posthorn/internal/topics"
 	"posthorn/registry"
 )
@@ -43,6 +44,21 @@ func connect(ctx context.Context, k config.Kafka, opts ...kgo.Opt) (*kgo.Client,
 
 const pingTimeout = 15 * time.Second
 
+// planFor is the plan of a configuration, on the embedded broker as a development
+// line makes it: that has one node, whatever the configuration says.
+func planFor(ctx context.Context, cl *kgo.Client, c *config.Config) ([]topics.Topic, error) {
+	m, err := kadm.NewClient(cl).BrokerMetadata(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("asking which cluster it is: %w", err)
+	}
+	if m.Cluster == embedded.ClusterID {
+		single := *c
+		single.Topics.ReplicationFactor, single.Topics.MinInsyncReplicas = 1, 1
+		c = &single
+	}
+	return topics.Plan(c), nil
+}
+
 // TopicsApply creates and aligns the topics of a configuration and writes what
 // it did.
 func TopicsApply(ctx context.Context, c *config.Config, out io.Writer) error {
@@ -53,7 +69,10 @@ func TopicsApply(ctx context.Context, c *config.Config, out io.Writer) error {
 		return err
 	}
 	defer cl.Close()
-	plan := topics.Plan(c)
+	plan, err := planFor(ctx, cl, c)
+	if err != nil {
+		return fmt.Errorf("applying topics: %w", err)
+	}
 	changes, err := topics.Apply(ctx, cl, plan)
 	for _, ch := range changes {
 		if werr := writef(out, "%s\n", ch); werr != nil {
@@ -66,7 +85,7 @@ func TopicsApply(ctx context.Context, c *config.Config, out io.Writer) error {
 	if len(changes) == 0 {
 		return writef(out, "all %d topics are as configured\n", len(plan))
 	}
-	return writef(out, "%d changes\n", len(changes))
+	return writef(out, "%s\n", counted(len(changes), "change"))
 }
 
 // TopicsCheck writes everything in which the topics differ from a
@@ -79,7 +98,10 @@ func TopicsCheck(ctx context.Context, c *config.Config, out io.Writer) error {
 		return err
 	}
 	defer cl.Close()
-	plan := topics.Plan(c)
+	plan, err := planFor(ctx, cl, c)
+	if err != nil {
+		return fmt.Errorf("checking topics: %w", err)
+	}
 	recorded, err := topics.Recorded(ctx, cl, topics.Name(c.Prefix, topics.RoleRegistry))
 	if err != nil {
 		return fmt.Errorf("checking topics: %w", err)
@@ -102,7 +124,7 @@ func TopicsCheck(ctx context.Context, c *config.Config, out io.Writer) error {
 			return err
 		}
 	}
-	if err := writef(out, "%d differences, %d of which posthorn run refuses to start with\n", len(problems), refuses); err != nil {
+	if err := writef(out, "%s, %d of which posthorn run refuses to start with\n", counted(len(problems), "difference"), refuses); err != nil {
 		return err
 	}
 	return ErrTopicsDiffer
@@ -128,6 +150,14 @@ func ConfigCheck(c *config.Config, path string, out io.Writer) error {
 			return err
 		}
 	}
-	return writef(out, "%s is valid: %d sources, %d partitions of deliveries, %d tiers\n",
-		path, len(c.Sources), c.Partitions.Deliveries, len(c.Delivery.Tiers))
+	return writef(out, "%s is valid: %s, %s of deliveries, %s\n",
+		path, counted(len(c.Sources), "source"), counted(c.Partitions.Deliveries, "partition"), counted(len(c.Delivery.Tiers), "tier"))
+}
+
+// counted is a number of things: 1 source, 2 sources.
+func counted(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"posthorn/internal/config"
+	"posthorn/internal/embedded"
 	"posthorn/registry"
 )
 
@@ -33,6 +34,27 @@ func TestTopicsAreAppliedThenCheckOut(t *testing.T) {
 		if err := f(); err != nil || out.String() != "all 12 topics are as configured\n" {
 			t.Errorf("%v\n%s", err, &out)
 		}
+	}
+}
+
+func TestADevelopmentBrokerIsCheckedAsADevelopmentLineMakesIt(t *testing.T) {
+	b, err := embedded.StartKafka(embedded.KafkaOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	c := config.Default() // of a cluster of three
+	c.Kafka.Brokers = b.Addrs()
+	var out bytes.Buffer
+	if err := TopicsApply(t.Context(), c, &out); err != nil {
+		t.Fatal(err)
+	}
+	out.Reset()
+	if err := TopicsCheck(t.Context(), c, &out); err != nil || out.String() != "all 11 topics are as configured\n" {
+		t.Errorf("%v\n%s", err, &out)
+	}
+	if c.Topics.ReplicationFactor != 3 {
+		t.Error("the configuration was changed")
 	}
 }
 

@@ -56,7 +56,7 @@ func (s *show) account(ctx context.Context) (*account, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !sum.AsOf.Before(now) {
+		if sum.AsOf != nil && !sum.AsOf.Before(now) {
 			endpoints, err := l.Endpoints(ctx, since, time.Time{}, "", "")
 			return &account{endpoints, sum}, err
 		}
@@ -65,7 +65,11 @@ func (s *show) account(ctx context.Context) (*account, error) {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		case <-late:
-			return nil, fmt.Errorf("the ledger in ClickHouse is not complete after %s: it has all up to %s", accountWithin, sum.AsOf.Format(time.TimeOnly))
+			upTo := "nothing yet"
+			if sum.AsOf != nil {
+				upTo = "all up to " + sum.AsOf.Format(time.TimeOnly)
+			}
+			return nil, fmt.Errorf("the ledger in ClickHouse is not complete after %s: it has %s", accountWithin, upTo)
 		}
 	}
 }
