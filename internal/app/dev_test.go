@@ -126,6 +126,24 @@ func TestATakenPortIsNamedWithTheFlagThatTakesAnother(t *testing.T) {
 	}
 }
 
+func TestATTLThatADevelopmentLineSetsBackIsLogged(t *testing.T) {
+	t.Setenv("POSTHORN_LIBCHDB", clickhousetest.Library(t))
+	dir := filepath.Join(t.TempDir(), "data")
+	for _, c := range []struct {
+		bodies time.Duration
+		logged string // "" for nothing
+	}{{10 * 24 * time.Hour, "view delivery_status_between"}, {30 * 24 * time.Hour, "TTL of messages: 30d, was 10d"}, {30 * 24 * time.Hour, ""}} {
+		var log bytes.Buffer // its handler locks
+		startDev(t, dir, func(o *DevOptions) {
+			o.Config.ClickHouse.TTL.Bodies = c.bodies
+			o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		}).end()
+		if !strings.Contains(log.String(), c.logged) || c.logged == "" && strings.Contains(log.String(), "brought in line") {
+			t.Errorf("%v: the log says %s", c.bodies, &log)
+		}
+	}
+}
+
 func TestADevelopmentLineStartsAgainWithWhatItHad(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	first := startDev(t, dir)

@@ -50,7 +50,7 @@ func TestADevelopmentBrokerIsCheckedAsADevelopmentLineMakesIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	out.Reset()
-	if err := TopicsCheck(t.Context(), c, &out); err != nil || out.String() != "all 11 topics are as configured\n" {
+	if err := TopicsCheck(t.Context(), c, &out); err != nil || out.String() != "all 12 topics are as configured\n" {
 		t.Errorf("%v\n%s", err, &out)
 	}
 	if c.Topics.ReplicationFactor != 3 {

@@ -46,6 +46,7 @@ func (s *show) account(ctx context.Context) (*account, error) {
 		return nil, err
 	}
 	defer func() { _ = conn.Close() }() // nothing is in flight
+	s.report.awaiting()
 	l := ledger.New(conn)
 	now := time.Now()
 	since := now.Add(-time.Hour)

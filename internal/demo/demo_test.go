@@ -114,6 +114,8 @@ func TestADemoEndsWithALedgerThatAddsUp(t *testing.T) {
 	for _, want := range []string{
 		"\nreconcile: matched=150 delivered=150 pending=0 dead=0 discarded=0 difference=0\n\ndemo: events=100 ",
 		"\nwarehouse  acme            10   100.0% ",
+		"now it answers, and gets its 10;\n        those put back meanwhile come when their wait on a delay topic is over, 4s at most\n",
+		"\nwaiting until ClickHouse has all of it",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not on the screen:\n%s", want, out.String())

@@ -93,7 +93,8 @@ func (r *report) progress(after time.Duration, p progress) {
 
 func (r *report) releasing(p progress) {
 	if p.openHang > 0 {
-		r.printf("        all but the hanging endpoint's are settled: now it answers, and gets its %d\n", p.openHang)
+		r.printf("        all but the hanging endpoint's are settled: now it answers, and gets its %d;\n", p.openHang)
+		r.printf("        those put back meanwhile come when their wait on a delay topic is over, %s at most\n", config.FormatDuration(tiers[len(tiers)-1]))
 	}
 }
 
@@ -146,6 +147,11 @@ func (r *report) sick(i illness) {
 		r.printf("healthy    from produced to received while it hung, %d deliveries:\n           p50 %s, p99 %s, slowest %s\n",
 			i.measured, ms(i.p50), ms(i.p99), ms(i.slowest))
 	}
+}
+
+// awaiting tells what the demo waits for before it shows the ledger.
+func (r *report) awaiting() {
+	r.printf("\nwaiting until ClickHouse has all of it, seconds after Kafka\n")
 }
 
 // shownLost is how many lost deliveries are named.
