@@ -236,9 +236,6 @@ func (c *listenCmd) Run(ctx context.Context, io streams) error {
 	}, io.out)
 }
 
-// Run writes a keyset.
-func (c *keysetCreateCmd) Run(io streams) error { return cli.KeysetCreate(c.File, io.out) }
-
 // Run checks a configuration.
 func (c *configCheckCmd) Run(io streams) error {
 	if c.File != "" {

@@ -18,7 +18,7 @@ type grammar struct {
 	Listen     listenCmd     `cmd:"" help:"Receive deliveries on this machine, verify and show them."`
 	ClickHouse clickHouseCmd `cmd:"" name:"clickhouse" help:"Make the ledger's tables."`
 	Query      queryCmd      `cmd:"" help:"Ask the ledger: deliveries, attempts, endpoints, and whether it adds up."`
-	Keyset     keysetCmd     `cmd:"" help:"Make the keyset that seals signing secrets."`
+	Keyset     keysetCmd     `cmd:"" help:"Make and rotate the keyset that seals signing secrets."`
 	Config     configCmd     `cmd:"" help:"Check or show the configuration."`
 	Version    versionCmd    `cmd:"" help:"Show the version."`
 }
@@ -205,14 +205,6 @@ type queryEndpointCmd struct {
 }
 
 type queryReconcileCmd struct{ queryFlags }
-
-type keysetCmd struct {
-	Create keysetCreateCmd `cmd:"" help:"Write a new keyset to a file that doesn't exist yet."`
-}
-
-type keysetCreateCmd struct {
-	File string `arg:"" help:"The file to write."`
-}
 
 type configCmd struct {
 	Check configCheckCmd `cmd:"" help:"List every mistake of the configuration; exit with 2 if there is one."`

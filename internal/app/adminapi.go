@@ -2,13 +2,11 @@ package app
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
-	"os"
 	"slices"
 	"time"
 
@@ -44,14 +42,10 @@ func (l *Line) apiHandler(loopback bool) (http.Handler, error) {
 		return nil, err
 	}
 	l.undo.add("registry writer", 5*time.Second, func(context.Context) error { writer.Close(); return nil })
-	key, err := idempotencyKey(l.cfg.Registry.KeysetFile)
-	if err != nil {
-		return nil, err
-	}
 	cfg := api.Config{
 		Endpoints: l.store, Records: l.store, Writer: registryWriter{writer, topics.Name(l.cfg.Prefix, topics.RoleAudit)}, Contracts: contractSecrets{l.contracts}, Sealer: l.keyset,
 		CheckEndpoint: l.checkEndpoint, Covers: covers, NewEndpointID: registry.NewEndpointID,
-		IdempotencyKey: key, Logger: l.log,
+		IdempotencyKey: l.keyset.Derive("idempotency key"), Logger: l.log,
 		AuthRequired: l.cfg.HTTP.AsksForKey() || !loopback, AdminKeys: revealed(l.cfg.HTTP.AdminKeys), RateLimit: l.cfg.HTTP.RateLimit,
 		Plans: plansOf(l.cfg.Plans), DefaultPlan: l.cfg.DefaultPlan,
 		RestrictHosts: len(l.cfg.HTTP.AllowedHosts) > 0 || loopback, AllowedHosts: l.cfg.HTTP.AllowedHosts,
@@ -67,17 +61,6 @@ func (l *Line) apiHandler(loopback bool) (http.Handler, error) {
 func onLoopback(address string) bool {
 	at, err := netip.ParseAddrPort(address)
 	return err == nil && at.Addr().Unmap().IsLoopback()
-}
-
-// idempotencyKey is derived from the keyset, so that every process has the
-// same. A new keyset makes earlier Idempotency-Keys unknown, no more.
-func idempotencyKey(keysetFile string) ([]byte, error) {
-	text, err := os.ReadFile(keysetFile)
-	if err != nil {
-		return nil, fmt.Errorf("reading keyset: %w", err)
-	}
-	sum := sha256.Sum256(append([]byte("posthorn idempotency key\n"), text...))
-	return sum[:], nil
 }
 
 // checkEndpoint is the rules of registration under the operator's policy.

@@ -41,8 +41,18 @@ type target struct {
 	breakerOpen bool // an earlier owner left it so
 
 	mu      sync.Mutex
-	secrets map[string][]liveSecret // by contract; opened at the first attempt
+	secrets map[string]openedSecrets // by contract; opened at the first attempt
 }
+
+type openedSecrets struct {
+	live []liveSecret
+	// again is when those that did not open are tried again; zero: all did.
+	again time.Time
+}
+
+// openAgain is how long a secret that didn't open is left alone where others
+// sign: the keyset may still be on its way to this process.
+const openAgain = 10 * time.Second
 
 type liveSecret struct {
 	secret  contract.Secret
@@ -159,7 +169,8 @@ func (d *directory) secrets(t *target, c *contract.Contract, at time.Time) ([]co
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	opened, ok := t.secrets[c.Name()]
-	if !ok {
+	if !ok || !opened.again.IsZero() && !at.Before(opened.again) {
+		opened = openedSecrets{}
 		var errs []error
 		for _, sealed := range t.endpoint.Secrets {
 			if !sealed.Live(at) {
@@ -170,21 +181,22 @@ func (d *directory) secrets(t *target, c *contract.Contract, at time.Time) ([]co
 				errs = append(errs, err)
 				continue
 			}
-			opened = append(opened, liveSecret{s, sealed.ExpiresAt})
+			opened.live = append(opened.live, liveSecret{s, sealed.ExpiresAt})
 		}
-		if len(opened) == 0 && len(errs) > 0 {
+		if len(opened.live) == 0 && len(errs) > 0 {
 			return nil, errors.Join(errs...)
 		}
 		if len(errs) > 0 {
+			opened.again = at.Add(openAgain)
 			d.log.Warn("a secret doesn't sign, others do", "endpoint", t.endpoint.ID, "error", errors.Join(errs...))
 		}
 		if t.secrets == nil {
-			t.secrets = make(map[string][]liveSecret)
+			t.secrets = make(map[string]openedSecrets)
 		}
 		t.secrets[c.Name()] = opened
 	}
-	live := make([]contract.Secret, 0, len(opened))
-	for _, s := range opened {
+	live := make([]contract.Secret, 0, len(opened.live))
+	for _, s := range opened.live {
 		if s.expires.IsZero() || at.Before(s.expires) {
 			live = append(live, s.secret)
 		}
