@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -147,7 +148,7 @@ func spawn(opts ClickHouseOptions) (*ClickHouse, <-chan hello, error) {
 	defer func() { _ = say.Close() }() // the child has its own
 	c := &ClickHouse{done: make(chan struct{}), tail: new(tail)}
 	c.cmd = exec.Command(self, "embedded-clickhouse") //nolint:gosec,noctx // this program itself; it outlives the context of the start
-	c.cmd.Env = append(os.Environ(), childEnv+"="+string(config), "TZ=UTC")
+	c.cmd.Env = append(childEnviron(), childEnv+"="+string(config), "TZ=UTC")
 	c.cmd.Dir = opts.DataDir
 	c.cmd.ExtraFiles = []*os.File{say}
 	c.cmd.SysProcAttr = childAttributes()
@@ -174,6 +175,18 @@ func spawn(opts ClickHouseOptions) (*ClickHouse, <-chan hello, error) {
 		words <- h
 	}()
 	return c, words, nil
+}
+
+// childEnviron is what the engine gets of our environment: what its loader and its
+// runtime heed, and none of our secrets.
+func childEnviron() (env []string) {
+	for _, e := range os.Environ() {
+		name, _, _ := strings.Cut(e, "=")
+		if slices.Contains([]string{"HOME", "PATH", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "LANG", "LC_ALL"}, name) || strings.HasPrefix(name, "GO") || strings.HasPrefix(name, "MALLOC_") {
+			env = append(env, e)
+		}
+	}
+	return env
 }
 
 // watch starts the child and waits for its end. It holds on to its thread: on Linux

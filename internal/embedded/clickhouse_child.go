@@ -29,10 +29,12 @@ func ClickHouseChild() {
 	if config == "" {
 		return
 	}
-	os.Exit(runChild(config))
+	os.Exit(runChild(config, confine(config)))
 }
 
-func runChild(config string) int {
+// runChild is the engine's process; unconfined says why it can reach more than it
+// should, if it can.
+func runChild(config string, unconfined error) int {
 	say := os.NewFile(3, "hello")
 	fail := func(err error) int {
 		_ = json.NewEncoder(say).Encode(hello{Error: err.Error(), PortTaken: errors.Is(err, syscall.EADDRINUSE)}) // nobody else could be told
@@ -43,6 +45,9 @@ func runChild(config string) int {
 		return fail(fmt.Errorf("reading %s: %w", childEnv, err))
 	}
 	opts.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if unconfined != nil {
+		opts.Logger.Warn("the engine's process is not confined", "err", unconfined)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	go func() {
@@ -168,7 +173,8 @@ func writeConfig(opts ClickHouseOptions) (string, error) {
 // usersXML is the one user. It may do everything but reach out of the engine: no
 // files, addresses, programs or other databases (ClickHouse's "sources"), since there
 // is no password and any process of the machine can connect, with rights less than
-// those of the user whom the engine runs as.
+// those of the user whom the engine runs as. Functions and dictionaries get around
+// that: the process is confined too, see confine.
 const usersXML = `<clickhouse>
   <profiles><default></default></profiles>
   <quotas><default></default></quotas>

@@ -142,6 +142,9 @@ func (h *clickHouseHandler) runQuery(q *clickHouseQuery) (err error) {
 	if namesFile(checked) {
 		return newException(codeDenied, "ACCESS_DENIED", "The embedded ClickHouse reads no files")
 	}
+	if foreignSource(checked) {
+		return newException(codeDenied, "ACCESS_DENIED", "The embedded ClickHouse makes dictionaries of its own tables alone: SOURCE(CLICKHOUSE(DB '…' TABLE '…'))")
+	}
 	defer h.killWhenGone(q)()
 	if s.insert {
 		return q.insert(conn, s, sql, rest)

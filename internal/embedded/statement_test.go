@@ -62,5 +62,6 @@ func FuzzStatement(f *testing.F) {
 		}
 		_ = s.unformatted(sql)
 		namesFile(sql)
+		foreignSource(sql)
 	})
 }

@@ -1,0 +1,4 @@
+package embedded
+
+// Confined says whether the engines that tests start are.
+func Confined() bool { return landlock() >= 3 }

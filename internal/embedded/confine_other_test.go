@@ -1,0 +1,6 @@
+//go:build !linux
+
+package embedded
+
+// Confined says whether the engines that tests start are.
+func Confined() bool { return false }
