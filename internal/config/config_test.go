@@ -354,3 +354,15 @@ func TestTheSessionTimeoutStaysWithinWhatBrokersTake(t *testing.T) {
 		}
 	}
 }
+
+func TestAttemptsAreKeptAsLongAsDeliveries(t *testing.T) {
+	for text, ok := range map[string]bool{"{deliveries: 10d, attempts: 10d}": true, "{attempts: 91d}": true, "{attempts: 30d}": false} {
+		_, err := Parse("p.yaml", []byte("clickhouse: {ttl: "+text+"}"), nil)
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", text, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), "clickhouse.ttl.attempts: want clickhouse.ttl.deliveries, 2160h, or more, got 720h") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
