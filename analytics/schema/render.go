@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"crypto/pbkdf2"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -71,6 +72,10 @@ func (d dialect) objects(from fs.FS, pattern string) ([]object, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing %s: %w", pattern, err)
 	}
+	noted, err := d.noted()
+	if err != nil {
+		return nil, err
+	}
 	out := make([]object, 0, len(names))
 	for _, name := range names {
 		text, err := fs.ReadFile(from, name)
@@ -93,7 +98,11 @@ func (d dialect) objects(from fs.FS, pattern string) ([]object, error) {
 			}
 			obj.checksum = checksum(string(text))
 		} else {
-			obj.checksum = checksum(rendered)
+			shown, err := noted.render(name, string(text))
+			if err != nil {
+				return nil, err
+			}
+			obj.checksum = checksum(shown)
 			// What a view was made from is noted at the view itself: one that somebody
 			// dropped or replaced comes back.
 			for i, sql := range obj.statements {
@@ -103,6 +112,21 @@ func (d dialect) objects(from fs.FS, pattern string) ([]object, error) {
 		out = append(out, obj)
 	}
 	return out, nil
+}
+
+// noted is the dialect whose texts checksums are made of. Whoever sees a view sees
+// its checksum, and knows all of its text but the password: that is in it only as a
+// hash that is slow to try, so that a changed one is noticed and none is guessed.
+func (d dialect) noted() (dialect, error) {
+	if d.Password == "" {
+		return d, nil
+	}
+	slow, err := pbkdf2.Key(sha256.New, d.Password, []byte("posthorn ledger "+d.Database+" "+d.User), 600_000, sha256.Size)
+	if err != nil {
+		return d, fmt.Errorf("hashing the password: %w", err)
+	}
+	d.Password = hex.EncodeToString(slow)
+	return d, nil
 }
 
 func checksum(text string) string {

@@ -116,6 +116,35 @@ func TestOptionsThatCannotBeAreRefused(t *testing.T) {
 	}
 }
 
+// Views carry a checksum of their text for everyone to see. All of that text is known
+// but the password.
+func TestNoChecksumIsAQuickTestOfAPassword(t *testing.T) {
+	comment := func(password string) string {
+		for _, s := range rendered(t, Options{User: "posthorn", Password: password}) {
+			if s.Name == "message_bodies" {
+				text, sum, _ := strings.Cut(s.SQL, "\nCOMMENT '")
+				file, err := files.ReadFile("views/10_message_bodies.sql")
+				if err != nil {
+					t.Fatal(err)
+				}
+				whole, err := dialect{Options{User: "posthorn", Password: password}.withDefaults()}.render("", string(file))
+				if err != nil || !strings.HasPrefix(strings.TrimSpace(whole), text) {
+					t.Fatalf("%q isn't what was made of %q (%v)", text, whole, err)
+				}
+				if strings.HasPrefix(sum, checksum(whole)) {
+					t.Error("the checksum is that of the text with the password")
+				}
+				return sum
+			}
+		}
+		t.Fatal("no dictionary")
+		return ""
+	}
+	if comment("one") == comment("two") {
+		t.Error("a changed password isn't noticed")
+	}
+}
+
 func TestFilesAreCutIntoStatements(t *testing.T) {
 	got := split("-- about a\nSELECT ';' -- no end; here\n;\n\n-- about nothing\n")
 	want := []string{"-- about a\nSELECT ';' -- no end; here"}
