@@ -27,12 +27,26 @@ type Endpoint struct {
 	Events      []string          `json:"events" doc:"Subscribed event type patterns; none means every type"`
 	Contract    string            `json:"contract" doc:"How a delivery looks on the wire"`
 	Headers     map[string]string `json:"headers" doc:"Sent with every POST besides the contract's own"`
-	Disabled    bool              `json:"disabled" doc:"Nothing is matched, and what was queued is discarded"`
-	RateLimit   float64           `json:"rate_limit" doc:"Most POSTs per second; 0 means no limit"`
-	MaxInFlight int               `json:"max_in_flight" doc:"Most concurrent POSTs; 0 means the default"`
-	CreatedAt   time.Time         `json:"created_at"`
-	UpdatedAt   time.Time         `json:"updated_at"`
-	Version     int64             `json:"version" doc:"Counts changes from 1; the ETag is this number in quotes"`
+	Disabled    bool              `json:"disabled" doc:"Nothing is matched, and nothing is POSTed"`
+	OnDisable   string            `json:"on_disable" enum:"discard,park" doc:"What becomes of what is queued when it is disabled: it is discarded, or it waits"`
+	Paused      bool              `json:"paused" doc:"Events are matched and wait; nothing is POSTed"`
+	// DisabledReason and DisabledAt are there while it is disabled.
+	DisabledReason string    `json:"disabled_reason,omitempty" enum:"requested,failing,exhausted,gone,inactive" doc:"Why it is disabled: it was asked for, it failed for too long, too many deliveries in a row ran out of attempts, it said that it is no more, or it had no event for too long"`
+	DisabledAt     time.Time `json:"disabled_at,omitzero" doc:"Since when it is disabled, and misses events"`
+	Missed         *Missed   `json:"missed,omitempty" doc:"The time in which it was last disabled. Its events of then were not matched; a replay recovers them"`
+	PurgeBefore    time.Time `json:"purge_before,omitzero" doc:"What was matched before this is discarded when it surfaces"`
+	Purging        bool      `json:"purging,omitempty" doc:"What was purged may not have surfaced yet"`
+	RateLimit      float64   `json:"rate_limit" doc:"Most POSTs per second; 0 means no limit"`
+	MaxInFlight    int       `json:"max_in_flight" doc:"Most concurrent POSTs; 0 means the default"`
+	CreatedAt      time.Time `json:"created_at"`
+	UpdatedAt      time.Time `json:"updated_at"`
+	Version        int64     `json:"version" doc:"Counts changes from 1; the ETag is this number in quotes"`
+}
+
+// Missed is a time in which an endpoint missed its events.
+type Missed struct {
+	From  time.Time `json:"from"`
+	Until time.Time `json:"until"`
 }
 
 // CreatedEndpoint is the answer to a create.
@@ -57,6 +71,17 @@ func viewOf(ep *webhook.Endpoint) Endpoint {
 		Contract: ep.Contract, Headers: ep.Headers, Disabled: ep.Disabled, RateLimit: ep.RateLimit,
 		MaxInFlight: ep.MaxInFlight, CreatedAt: ep.CreatedAt, UpdatedAt: ep.UpdatedAt, Version: ep.Version,
 	}
+	v.Paused, v.OnDisable, v.PurgeBefore = ep.Paused, onDisableDiscard, ep.PurgeBefore
+	v.Purging = !ep.PurgeBefore.IsZero() && time.Since(ep.PurgeBefore) < purgeSurfaces
+	if ep.OnDisable == webhook.OnDisablePark {
+		v.OnDisable = onDisablePark
+	}
+	switch {
+	case ep.Disabled:
+		v.DisabledReason, v.DisabledAt = string(ep.DisabledReason), ep.DisabledAt
+	case !ep.EnabledAt.IsZero() && !ep.DisabledAt.IsZero():
+		v.Missed = &Missed{From: ep.DisabledAt, Until: ep.EnabledAt}
+	}
 	if v.Events == nil {
 		v.Events = []string{}
 	}
@@ -76,6 +101,8 @@ type EndpointCreate struct {
 	Headers     map[string]string `json:"headers,omitempty" doc:"Sent with every POST besides the contract's own"`
 	Secret      string            `json:"secret,omitempty" writeOnly:"true" doc:"An existing signing secret, in the contract's format. One is generated if absent"`
 	Disabled    bool              `json:"disabled,omitempty" doc:"Register without matching anything yet"`
+	OnDisable   string            `json:"on_disable,omitempty" enum:"discard,park" doc:"What becomes of what is queued when it is disabled: it is discarded (the default), or it waits"`
+	Paused      bool              `json:"paused,omitempty" doc:"Match, and let it wait"`
 	RateLimit   float64           `json:"rate_limit,omitempty" minimum:"0" doc:"Most POSTs per second; 0 means no limit"`
 	MaxInFlight int               `json:"max_in_flight,omitempty" minimum:"0" doc:"Most concurrent POSTs; 0 means the default"`
 }
@@ -84,6 +111,7 @@ func (c *EndpointCreate) endpoint(tenant string) *webhook.Endpoint {
 	ep := &webhook.Endpoint{
 		Tenant: tenant, URL: c.URL, Description: c.Description, Events: c.Events, Contract: c.Contract,
 		Headers: c.Headers, Disabled: c.Disabled, RateLimit: c.RateLimit, MaxInFlight: c.MaxInFlight,
+		Paused: c.Paused, OnDisable: onDisable(c.OnDisable),
 	}
 	if ep.Contract == "" {
 		ep.Contract = DefaultContract
@@ -100,9 +128,24 @@ type EndpointPatch struct {
 	Events      Member[[]string]           `json:"events,omitzero" doc:"Replaces the whole list; null or an empty list means every type"`
 	Contract    Member[string]             `json:"contract,omitzero" doc:"Must be what it is: the secret belongs to it"`
 	Headers     Member[map[string]*string] `json:"headers,omitzero" doc:"Headers named here are set, or removed by null; null instead of an object removes all"`
-	Disabled    Member[bool]               `json:"disabled,omitzero"`
+	Disabled    Member[bool]               `json:"disabled,omitzero" doc:"What is queued is discarded or waits, as on_disable says"`
+	OnDisable   Member[string]             `json:"on_disable,omitzero" enum:"discard,park"`
+	Paused      Member[bool]               `json:"paused,omitzero"`
 	RateLimit   Member[float64]            `json:"rate_limit,omitzero" minimum:"0"`
 	MaxInFlight Member[int]                `json:"max_in_flight,omitzero" minimum:"0"`
+}
+
+// What clients call the values of [webhook.OnDisable].
+const (
+	onDisableDiscard = "discard"
+	onDisablePark    = "park"
+)
+
+func onDisable(text string) webhook.OnDisable {
+	if text == onDisablePark {
+		return webhook.OnDisablePark
+	}
+	return webhook.OnDisableDiscard
 }
 
 // Member is a member of a merge patch.
@@ -139,7 +182,7 @@ func (Member[T]) Schema(r huma.Registry) *huma.Schema {
 func (p *EndpointPatch) apply(ep *webhook.Endpoint) (named map[string]bool, errs []FieldError) {
 	named = map[string]bool{
 		"url": p.URL.Set, "description": p.Description.Set, "events": p.Events.Set, "headers": p.Headers.Set,
-		"disabled": p.Disabled.Set, "rate_limit": p.RateLimit.Set, "max_in_flight": p.MaxInFlight.Set,
+		"disabled": p.Disabled.Set, "on_disable": p.OnDisable.Set, "paused": p.Paused.Set, "rate_limit": p.RateLimit.Set, "max_in_flight": p.MaxInFlight.Set,
 	}
 	if p.URL.Null {
 		errs = append(errs, FieldError{"url", "an endpoint can't be without one; delete the endpoint instead"})
@@ -151,6 +194,15 @@ func (p *EndpointPatch) apply(ep *webhook.Endpoint) (named map[string]bool, errs
 	replace(&ep.Description, p.Description)
 	replace(&ep.Events, p.Events)
 	replace(&ep.Disabled, p.Disabled)
+	replace(&ep.Paused, p.Paused)
+	if p.OnDisable.Set {
+		switch p.OnDisable.Value {
+		case "", onDisableDiscard, onDisablePark:
+			ep.OnDisable = onDisable(p.OnDisable.Value)
+		default:
+			errs = append(errs, FieldError{"on_disable", `want "discard" or "park"`})
+		}
+	}
 	replace(&ep.RateLimit, p.RateLimit)
 	replace(&ep.MaxInFlight, p.MaxInFlight)
 	switch {
@@ -204,5 +256,6 @@ func cloneOf(ep *webhook.Endpoint) *webhook.Endpoint {
 func sameSettings(a, b *webhook.Endpoint) bool {
 	return a.URL == b.URL && a.Description == b.Description && slices.Equal(a.Events, b.Events) &&
 		a.Contract == b.Contract && maps.Equal(a.Headers, b.Headers) && a.Disabled == b.Disabled &&
+		a.OnDisable == b.OnDisable && a.Paused == b.Paused &&
 		a.RateLimit == b.RateLimit && a.MaxInFlight == b.MaxInFlight
 }

@@ -60,6 +60,7 @@ func newServer(cfg Config) *server {
 		{Name: "endpoints", Description: "Receivers of a tenant's webhooks"},
 		{Name: "secrets", Description: "What an endpoint's deliveries are signed with"},
 		{Name: "tenants", Description: "The platform's customers: their plans and limits"},
+		{Name: "pauses", Description: "What is matched and waits"},
 		{Name: "keys", Description: "Who may call this API"},
 	}
 	hc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
@@ -87,6 +88,8 @@ func newServer(cfg Config) *server {
 	s.registerBacklog()
 	s.registerSecrets()
 	s.registerTenants()
+	s.registerPauses()
+	s.registerPurge()
 	s.registerKeys()
 	return s
 }

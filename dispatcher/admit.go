@@ -69,7 +69,7 @@ func (d *Dispatcher) admit(now time.Time, j *job, acts *[]action) {
 		return
 	}
 	e, ok := d.cfg.Directory.Endpoint(j.d.EndpointID)
-	if reason := nobody(e, ok); reason != "" {
+	if reason := nobody(e, ok, j.d); reason != "" {
 		d.act(acts, action{job: j, do: doDiscard, reason: reason})
 		return
 	}
@@ -87,6 +87,10 @@ func (d *Dispatcher) admit(now time.Time, j *job, acts *[]action) {
 			return
 		}
 		d.hold(j, j.d.NotBefore)
+		return
+	}
+	if e.Parked != "" {
+		d.act(acts, action{job: j, do: doDefer, reason: e.Parked, at: now.Add(d.parkFor(j.d))})
 		return
 	}
 	if d.breakers.State(j.d.EndpointID) == breaker.Open {
@@ -153,9 +157,14 @@ func (d *Dispatcher) start(now time.Time, jobs []*job, acts *[]action) {
 		// What waited in the queue may have been overtaken by a change: a new
 		// URL or secret counts at once, and nothing goes to whom nobody wants.
 		e, known := d.cfg.Directory.Endpoint(key)
-		if reason := nobody(e, known); reason != "" {
+		if reason := nobody(e, known, j.d); reason != "" {
 			giveUpSlot()
 			d.act(acts, action{job: j, do: doDiscard, reason: reason})
+			continue
+		}
+		if e.Parked != "" {
+			giveUpSlot()
+			d.act(acts, action{job: j, do: doDefer, reason: e.Parked, at: now.Add(d.parkFor(j.d))})
 			continue
 		}
 		j.target = e
@@ -170,8 +179,8 @@ func (d *Dispatcher) start(now time.Time, jobs []*job, acts *[]action) {
 	}
 }
 
-// nobody says why there is nobody to deliver to, if that is so.
-func nobody(e Endpoint, known bool) webhook.Reason {
+// nobody says why nobody wants a delivery any more, if that is so.
+func nobody(e Endpoint, known bool, v *webhook.Delivery) webhook.Reason {
 	switch {
 	case !known:
 		return webhook.ReasonEndpointDeleted
@@ -179,6 +188,8 @@ func nobody(e Endpoint, known bool) webhook.Reason {
 		return webhook.ReasonTenantSuspended
 	case e.Disabled:
 		return webhook.ReasonEndpointDisabled
+	case v.MatchedAt.Before(e.PurgeBefore):
+		return webhook.ReasonPurged
 	}
 	return ""
 }
@@ -189,17 +200,24 @@ func (d *Dispatcher) act(acts *[]action, a action) {
 	*acts = append(*acts, a)
 }
 
+// purgedLately is how long after a purge a change of the endpoint has its queue
+// looked at for what was matched before. Nothing is queued for longer.
+const purgedLately = 15 * time.Minute
+
 // EndpointChanged looks at an endpoint's queue again, after the endpoint was
-// changed or deleted or its tenant suspended: what nobody wants any more is discarded, and limits that
-// were changed count, at once.
+// changed or deleted or its tenant suspended: what nobody wants any more is
+// discarded, what shall wait is put back, and limits that were changed count, at
+// once.
 func (d *Dispatcher) EndpointChanged(id string) {
 	var acts []action
 	d.mu.Lock()
 	now := time.Now()
 	e, ok := d.cfg.Directory.Endpoint(id)
-	if nobody(e, ok) == "" {
+	wanted := ok && !e.Disabled && !e.Suspended
+	if wanted {
 		d.lanes.Limits(now, id, e.RateLimit, e.MaxInFlight)
-	} else {
+	}
+	if !wanted || e.Parked != "" || now.Sub(e.PurgeBefore) < purgedLately {
 		for _, j := range d.lanes.RemoveKey(id, nil) {
 			d.admit(now, j, &acts)
 		}
@@ -209,6 +227,24 @@ func (d *Dispatcher) EndpointChanged(id string) {
 	if !ok {
 		d.breakers.Forget(id)
 	}
+	d.carryOut(acts)
+}
+
+// Paused puts back what is queued for endpoints that are parked, after many of
+// them were at once.
+func (d *Dispatcher) Paused() {
+	var acts []action
+	d.mu.Lock()
+	now := time.Now()
+	parked := func(j *job) bool {
+		e, ok := d.cfg.Directory.Endpoint(j.d.EndpointID)
+		return ok && e.Parked != ""
+	}
+	for _, j := range d.lanes.Remove(parked, nil) {
+		d.admit(now, j, &acts)
+	}
+	d.lanesChanged()
+	d.mu.Unlock()
 	d.carryOut(acts)
 }
 

@@ -55,6 +55,12 @@ type Endpoint struct {
 	Suspended   bool    // its tenant is
 	RateLimit   float64 // POSTs per second; 0: none
 	MaxInFlight int     // 0: the line's own
+	// Parked is why nothing is POSTed for now, though it shall be later; "" if
+	// nothing speaks against it.
+	Parked webhook.Reason
+	// PurgeBefore is when the endpoint's backlog was last purged: what was
+	// matched before is discarded. Zero: never.
+	PurgeBefore time.Time
 	// BreakerOpen says that an earlier owner left the breaker open.
 	BreakerOpen bool
 	// Ref is the directory's own; it comes back in [Directory.Sign].

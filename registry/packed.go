@@ -49,7 +49,62 @@ func pack(ep *webhook.Endpoint) string {
 	b = appendTime(b, ep.CreatedAt)
 	b = appendTime(b, ep.UpdatedAt)
 	b = binary.AppendVarint(b, ep.Version)
-	return string(b)
+	return string(appendState(b, ep))
+}
+
+// What most endpoints never have takes one byte together.
+const (
+	hasPaused = 1 << iota
+	hasOnDisable
+	hasDisabled
+	hasEnabled
+	hasPurge
+)
+
+func appendState(b []byte, ep *webhook.Endpoint) []byte {
+	var has byte
+	set := func(bit byte, is bool) {
+		if is {
+			has |= bit
+		}
+	}
+	set(hasPaused, ep.Paused)
+	set(hasOnDisable, ep.OnDisable != "")
+	set(hasDisabled, ep.DisabledReason != "" || !ep.DisabledAt.IsZero())
+	set(hasEnabled, !ep.EnabledAt.IsZero())
+	set(hasPurge, !ep.PurgeBefore.IsZero())
+	b = append(b, has)
+	if has&hasOnDisable != 0 {
+		b = appendText(b, string(ep.OnDisable))
+	}
+	if has&hasDisabled != 0 {
+		b = appendTime(appendText(b, string(ep.DisabledReason)), ep.DisabledAt)
+	}
+	if has&hasEnabled != 0 {
+		b = appendTime(b, ep.EnabledAt)
+	}
+	if has&hasPurge != 0 {
+		b = appendTime(b, ep.PurgeBefore)
+	}
+	return b
+}
+
+func (p *unpacker) state(ep *webhook.Endpoint) {
+	has := (*p)[0]
+	*p = (*p)[1:]
+	ep.Paused = has&hasPaused != 0
+	if has&hasOnDisable != 0 {
+		ep.OnDisable = webhook.OnDisable(p.text())
+	}
+	if has&hasDisabled != 0 {
+		ep.DisabledReason, ep.DisabledAt = webhook.DisabledReason(p.text()), p.time()
+	}
+	if has&hasEnabled != 0 {
+		ep.EnabledAt = p.time()
+	}
+	if has&hasPurge != 0 {
+		ep.PurgeBefore = p.time()
+	}
 }
 
 // unpack builds an endpoint that shares no memory that could be written to.
@@ -79,6 +134,7 @@ func (r *row) unpack() *webhook.Endpoint {
 	ep.MaxInFlight = int(p.int())
 	ep.CreatedAt, ep.UpdatedAt = p.time(), p.time()
 	ep.Version = p.int()
+	p.state(ep)
 	return ep
 }
 

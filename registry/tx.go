@@ -143,8 +143,9 @@ func (tx *Tx) changed() map[string]*webhook.Endpoint {
 }
 
 // Put creates or replaces an endpoint. It sets ep's Version (one above the
-// stored one's, from 1), UpdatedAt and, for a creation, CreatedAt, and drops
-// secrets that sign no longer. The rules
+// stored one's, from 1), UpdatedAt and, for a creation, CreatedAt; when Disabled
+// changes, DisabledAt and EnabledAt, and DisabledReason where it is empty; and it
+// drops secrets that sign no longer. The rules
 // of [ValidateEndpoint] are the caller's part; only what the tables rely on is
 // checked here.
 func (tx *Tx) Put(ep *webhook.Endpoint) error {
@@ -152,6 +153,17 @@ func (tx *Tx) Put(ep *webhook.Endpoint) error {
 	next := clone(ep)
 	next.Version, next.UpdatedAt = 1, tx.now
 	next.Secrets = slices.DeleteFunc(next.Secrets, func(s webhook.SealedSecret) bool { return !s.Live(tx.now) })
+	disabledBefore := exists && before.Disabled
+	switch {
+	case next.Disabled && !disabledBefore:
+		if next.DisabledAt = tx.now; next.DisabledReason == "" {
+			next.DisabledReason = webhook.DisabledRequested
+		}
+	case !next.Disabled:
+		if next.DisabledReason = ""; disabledBefore {
+			next.EnabledAt = tx.now
+		}
+	}
 	if exists {
 		if before.Tenant != ep.Tenant {
 			return fmt.Errorf("endpoint %s belongs to another tenant", ep.ID)
@@ -176,8 +188,7 @@ func (tx *Tx) Put(ep *webhook.Endpoint) error {
 			return err
 		}
 	}
-	ep.Secrets = clone(next).Secrets
-	ep.Version, ep.UpdatedAt, ep.CreatedAt = next.Version, next.UpdatedAt, next.CreatedAt
+	*ep = *clone(next)
 	tx.stage(Key(KindEndpoint, ep.ID), staged{value: value, endpoint: next})
 	return nil
 }

@@ -23,8 +23,19 @@ type Endpoint struct {
 	Headers map[string]string `json:"headers,omitempty"`
 	// Secrets are the live signing secrets, newest first.
 	Secrets []SealedSecret `json:"secrets,omitempty"`
-	// Disabled stops matching and discards what is already queued.
-	Disabled bool `json:"disabled,omitempty"`
+	// Disabled stops matching, and OnDisable says what becomes of what is
+	// already queued.
+	Disabled  bool      `json:"disabled,omitempty"`
+	OnDisable OnDisable `json:"on_disable,omitempty"`
+	// DisabledReason is why it was disabled, empty while it is not; DisabledAt
+	// and EnabledAt are when it was last disabled and enabled again.
+	DisabledReason DisabledReason `json:"disabled_reason,omitempty"`
+	DisabledAt     time.Time      `json:"disabled_at,omitzero"`
+	EnabledAt      time.Time      `json:"enabled_at,omitzero"`
+	// Paused keeps everything waiting: it is matched, and nothing is POSTed.
+	Paused bool `json:"paused,omitempty"`
+	// PurgeBefore discards what was matched before it, when it surfaces.
+	PurgeBefore time.Time `json:"purge_before,omitzero"`
 	// RateLimit is the most POSTs per second; 0 means no limit.
 	RateLimit float64 `json:"rate_limit,omitempty"`
 	// MaxInFlight is the most concurrent POSTs; 0 means the line's default.
@@ -50,3 +61,24 @@ type SealedSecret struct {
 func (s SealedSecret) Live(now time.Time) bool {
 	return s.ExpiresAt.IsZero() || now.Before(s.ExpiresAt)
 }
+
+// OnDisable says what becomes of what is queued for an endpoint that is disabled.
+type OnDisable string
+
+// What may become of it.
+const (
+	OnDisableDiscard OnDisable = ""     // it is discarded
+	OnDisablePark    OnDisable = "park" // it waits until the endpoint is enabled again, or it is too old
+)
+
+// DisabledReason says who or what disabled an endpoint.
+type DisabledReason string
+
+// The reasons.
+const (
+	DisabledRequested DisabledReason = "requested" // whoever manages it
+	DisabledFailing   DisabledReason = "failing"   // it failed for too long
+	DisabledExhausted DisabledReason = "exhausted" // too many deliveries in a row ran out of attempts
+	DisabledGone      DisabledReason = "gone"      // the receiver said that it is no more
+	DisabledInactive  DisabledReason = "inactive"  // no event for too long
+)

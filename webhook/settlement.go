@@ -59,13 +59,15 @@ const (
 	ReasonCrowded     Reason = "commit_crowded" // the commit metadata was filling
 	ReasonHoldsFull   Reason = "holds_full"     // too many deliveries held on timers
 	ReasonHandover    Reason = "handover"       // put back at a rebalance or shutdown
+	ReasonPaused      Reason = "paused"         // the endpoint, its tenant or everything is paused
 )
 
 // Reasons of discards and deaths without a POST.
 const (
 	ReasonEndpointDeleted  Reason = "endpoint_deleted"
-	ReasonEndpointDisabled Reason = "endpoint_disabled"
+	ReasonEndpointDisabled Reason = "endpoint_disabled" // also of parks, where what is queued shall wait
 	ReasonTenantSuspended  Reason = "tenant_suspended"
+	ReasonPurged           Reason = "purged"    // matched before the endpoint's purge
 	ReasonExpired          Reason = "expired"   // older than max_age
 	ReasonExhausted        Reason = "exhausted" // header of a dead record whose schedule ran out
 	ReasonUnknownContract  Reason = "unknown_contract"

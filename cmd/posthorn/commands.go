@@ -159,7 +159,7 @@ func (c *endpointUpdateCmd) Run(ctx context.Context, io streams) error {
 		return err
 	}
 	change := cli.EndpointChange{
-		URL: c.URL, Description: c.Description,
+		URL: c.URL, Description: c.Description, OnDisable: c.OnDisable,
 		Disabled: c.Disabled, RateLimit: c.RateLimit, MaxInFlight: c.MaxInFlight,
 	}
 	if len(c.Events) > 0 {

@@ -14,6 +14,8 @@ type grammar struct {
 	Topics     topicsCmd     `cmd:"" help:"Create or verify Posthorn's own topics."`
 	Endpoint   endpointCmd   `cmd:"" help:"Work on a tenant's endpoints, through the API."`
 	Secret     secretCmd     `cmd:"" help:"Rotate, list and revoke an endpoint's signing secrets, through the API."`
+	Pause      pauseCmd      `cmd:"" help:"Let an endpoint's, a tenant's or all deliveries wait, through the API."`
+	Resume     resumeCmd     `cmd:"" help:"Let them go on."`
 	Event      eventCmd      `cmd:"" help:"Produce events."`
 	Listen     listenCmd     `cmd:"" help:"Receive deliveries on this machine, verify and show them."`
 	ClickHouse clickHouseCmd `cmd:"" name:"clickhouse" help:"Make the ledger's tables."`
@@ -61,6 +63,7 @@ type endpointCmd struct {
 	List   endpointListCmd   `cmd:"" help:"List the tenant's endpoints."`
 	Update endpointUpdateCmd `cmd:"" help:"Change an endpoint; what isn't given stays."`
 	Delete endpointDeleteCmd `cmd:"" help:"Delete an endpoint."`
+	Purge  endpointPurgeCmd  `cmd:"" help:"Discard what was matched for an endpoint and isn't delivered yet."`
 }
 
 // apiFlags say which API is asked, for whom, and how the answer is written.
@@ -101,6 +104,7 @@ type endpointUpdateCmd struct {
 	NoHeaders    bool     `xor:"header" help:"Send no header of its own along any more."`
 	Description  *string  `help:"A note for people."`
 	Disabled     *bool    `negatable:"" help:"Stop delivering to it, or begin again."`
+	OnDisable    *string  `placeholder:"discard|park" help:"What becomes of what is queued when it is disabled."`
 	RateLimit    *float64 `help:"The most POSTs per second; 0 for no limit."`
 	MaxInFlight  *int     `help:"The most POSTs at a time; 0 for the line's own limit."`
 	IfMatch      int64    `placeholder:"VERSION" help:"Change it only if it still has that version."`

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"posthorn/contract"
@@ -31,6 +32,8 @@ type directory struct {
 
 	mu      sync.RWMutex
 	targets map[string]*target
+	// paused is the tenants that are paused, or everyone; nil while nobody is.
+	paused atomic.Pointer[pauses]
 }
 
 // target is an endpoint, ready to be POSTed to.
@@ -78,6 +81,9 @@ func newDirectory(f *registry.Follower, s *registry.Store, k *registry.Keyset, c
 
 // changed forgets what was derived from an endpoint.
 func (d *directory) changed(kind, id string) {
+	if kind == webhook.KindPause {
+		d.paused.Store(pausesOf(d.store))
+	}
 	if kind == registry.KindEndpoint || kind == registry.KindBreaker {
 		d.mu.Lock()
 		delete(d.targets, id)
@@ -117,8 +123,17 @@ func (d *directory) Endpoint(id string) (dispatcher.Endpoint, bool) {
 		d.mu.Unlock()
 	}
 	e := t.endpoint
-	return dispatcher.Endpoint{URL: t.url, Disabled: e.Disabled, Suspended: d.store.Suspended(e.Tenant), RateLimit: e.RateLimit, MaxInFlight: e.MaxInFlight,
-		BreakerOpen: t.breakerOpen, Ref: t}, true
+	out := dispatcher.Endpoint{URL: t.url, Suspended: d.store.Suspended(e.Tenant), RateLimit: e.RateLimit, MaxInFlight: e.MaxInFlight, PurgeBefore: e.PurgeBefore,
+		BreakerOpen: t.breakerOpen, Ref: t}
+	switch {
+	case e.Disabled && e.OnDisable == webhook.OnDisablePark:
+		out.Parked = webhook.ReasonEndpointDisabled
+	case e.Disabled:
+		out.Disabled = true
+	case e.Paused || d.paused.Load().has(e.Tenant):
+		out.Parked = webhook.ReasonPaused
+	}
+	return out, true
 }
 
 // sameState reports whether two copies of an endpoint are of the same state.

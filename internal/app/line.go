@@ -31,6 +31,7 @@ import (
 	"posthorn/internal/topics"
 	"posthorn/registry"
 	"posthorn/retrytopics"
+	"posthorn/webhook"
 )
 
 // breakerOpen is how the registry writes the state of an open breaker.
@@ -337,6 +338,9 @@ func (l *Line) buildDispatch(ladder retrytopics.Ladder, publisher *retrytopics.P
 		}
 		if kind == registry.KindTenant && l.follower.Ready() && l.store.Suspended(id) {
 			go l.endpointsChanged(d, id)
+		}
+		if kind == webhook.KindPause && l.follower.Ready() {
+			go d.Paused()
 		}
 	})
 	l.metrics.OnGather(func() { l.sampleDispatcher(d) })

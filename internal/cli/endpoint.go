@@ -25,6 +25,8 @@ type EndpointChange struct {
 	// removes all.
 	Headers     *map[string]*string `json:"headers,omitempty"`
 	Disabled    *bool               `json:"disabled,omitempty"`
+	OnDisable   *string             `json:"on_disable,omitempty"`
+	Paused      *bool               `json:"paused,omitempty"`
 	RateLimit   *float64            `json:"rate_limit,omitempty"`
 	MaxInFlight *int                `json:"max_in_flight,omitempty"`
 	// Secret brings an existing signing secret along, at creation only.
@@ -41,12 +43,20 @@ type endpoint struct {
 	Contract    string            `json:"contract"`
 	Headers     map[string]string `json:"headers"`
 	Disabled    bool              `json:"disabled"`
-	RateLimit   float64           `json:"rate_limit"`
-	MaxInFlight int               `json:"max_in_flight"`
-	CreatedAt   string            `json:"created_at"`
-	UpdatedAt   string            `json:"updated_at"`
-	Version     int64             `json:"version"`
-	Secret      string            `json:"secret"`
+	Reason      string            `json:"disabled_reason"`
+	DisabledAt  string            `json:"disabled_at"`
+	Paused      bool              `json:"paused"`
+	Purging     bool              `json:"purging"`
+	Missed      *struct {
+		From  string `json:"from"`
+		Until string `json:"until"`
+	} `json:"missed"`
+	RateLimit   float64 `json:"rate_limit"`
+	MaxInFlight int     `json:"max_in_flight"`
+	CreatedAt   string  `json:"created_at"`
+	UpdatedAt   string  `json:"updated_at"`
+	Version     int64   `json:"version"`
+	Secret      string  `json:"secret"`
 }
 
 // Endpoints works on one tenant's endpoints and writes what it finds.
@@ -89,7 +99,7 @@ func (e Endpoints) Get(ctx context.Context, id string) error {
 // change is refused when the endpoint has another version meanwhile.
 func (e Endpoints) Update(ctx context.Context, id string, c EndpointChange, ifMatch int64) error {
 	if c == (EndpointChange{}) {
-		return usagef("nothing to change: give at least one of --url, --events, --description, --header, --disabled, --rate-limit, --max-in-flight")
+		return usagef("nothing to change: give at least one of --url, --events, --description, --header, --disabled, --on-disable, --rate-limit, --max-in-flight")
 	}
 	header := http.Header{"Content-Type": {"application/merge-patch+json"}} // RFC 7396
 	if ifMatch != 0 {
@@ -157,8 +167,11 @@ func (e Endpoints) List(ctx context.Context) error {
 }
 
 func stateOf(ep endpoint) string {
-	if ep.Disabled {
+	switch {
+	case ep.Disabled:
 		return "disabled"
+	case ep.Paused:
+		return "paused"
 	}
 	return "active"
 }
@@ -195,6 +208,15 @@ func (e Endpoints) show(answer []byte) error {
 		line("header", name+": "+ep.Headers[name])
 	}
 	line("state", stateOf(ep))
+	if ep.Disabled {
+		line("disabled", ep.DisabledAt+", "+ep.Reason)
+	}
+	if ep.Missed != nil {
+		line("missed events", "from "+ep.Missed.From+" to "+ep.Missed.Until)
+	}
+	if ep.Purging {
+		line("backlog", "being purged")
+	}
 	if ep.RateLimit > 0 {
 		line("rate limit", fmt.Sprintf("%g/s", ep.RateLimit))
 	}
