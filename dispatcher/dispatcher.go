@@ -214,6 +214,8 @@ type Dispatcher struct {
 	bytes    int64
 	draining bool
 	wake     chan struct{} // an earlier timer is needed
+	posts    chan *job     // to goroutines that have made a POST and wait for another
+	ended    chan struct{} // closed when Run has
 	wakeAt   time.Time     // what Run waits for
 }
 
@@ -273,7 +275,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{cfg: cfg, away: away, breakers: breakers, lanes: set,
 		waiters: make(map[string]int), heldBy: make(map[string]int64), leases: make(map[Lease]*leaseState),
-		blocked: make(map[*leaseState]struct{}), wake: make(chan struct{}, 1),
+		blocked: make(map[*leaseState]struct{}), wake: make(chan struct{}, 1), posts: make(chan *job), ended: make(chan struct{}),
 		wakeAt: time.Now().AddDate(1, 0, 0)} // until Run has looked, everything is worth a nudge
 	d.room = sync.NewCond(&d.mu)
 	return d, nil
@@ -296,8 +298,9 @@ func (d *Dispatcher) Room(ctx context.Context) error {
 }
 
 // Run moves what becomes due, parks what hangs and puts back what is queued for
-// too long, until ctx ends.
+// too long, until ctx ends. It is called once.
 func (d *Dispatcher) Run(ctx context.Context) {
+	defer close(d.ended)
 	timer := time.NewTimer(stalledEvery)
 	defer timer.Stop()
 	looked := time.Now()

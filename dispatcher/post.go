@@ -11,6 +11,35 @@ import (
 	"posthorn/webhook"
 )
 
+// idlePoster is how long a goroutine waits for its next POST.
+const idlePoster = 100 * time.Millisecond
+
+// startPost has a goroutine make the POST: one that waits for work, whose stack
+// has grown to what a POST needs already, or else a new one.
+func (d *Dispatcher) startPost(j *job) {
+	select {
+	case d.posts <- j:
+	default:
+		go d.poster(j)
+	}
+}
+
+func (d *Dispatcher) poster(j *job) {
+	idle := time.NewTimer(idlePoster)
+	defer idle.Stop()
+	for {
+		d.post(j)
+		idle.Reset(idlePoster)
+		select {
+		case j = <-d.posts:
+		case <-idle.C:
+			return
+		case <-d.ended:
+			return
+		}
+	}
+}
+
 // post makes one attempt and settles it. It runs in a goroutine of its own, in
 // a slot of the endpoint's lane and with the breaker's leave.
 func (d *Dispatcher) post(j *job) {

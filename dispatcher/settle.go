@@ -12,7 +12,7 @@ import (
 func (d *Dispatcher) carryOut(acts []action) {
 	for _, a := range acts {
 		if a.do == doPost {
-			go d.post(a.job)
+			d.startPost(a.job)
 		}
 	}
 	for _, a := range acts {

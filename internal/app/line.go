@@ -100,6 +100,7 @@ type Line struct {
 // Run plays the roles until ctx ends, then stops in an orderly way. The error
 // is nil after that.
 func Run(ctx context.Context, opts Options) error {
+	paceCollector()
 	l, err := build(ctx, opts)
 	if err != nil {
 		l.stopBackground()
