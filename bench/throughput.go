@@ -17,6 +17,18 @@ var targets = []*target{
 	{name: "one", about: "unpaced to 1 endpoint: rate and CPU per 1,000 deliveries", measure: throughput("1 endpoint", 1, 1, 0.055, 0)},
 	{name: "hundred", about: "unpaced to 100 endpoints: the same", measure: throughput("100 endpoints", 100, 1, 0.055, 14_000)},
 	{name: "fanout", about: "unpaced, each event to 10 of 100 endpoints", measure: throughput("fan-out 10", 100, 10, 0.045, 0)},
+	{name: "sink", about: "CPU of the ClickHouse sink per 1,000 rows", measure: sinkRows},
+	{name: "latency", about: "produced → received at 1,000/s and 100/s on the embedded broker", measure: latency("latency", false, 3, map[int][2]float64{1000: {2, 8}, 100: {3, 7.5}})},
+	{name: "latency-kafka", about: "the same at 1,000/s on Apache Kafka", measure: latency("latency on Apache Kafka", true, 1, map[int][2]float64{1000: {4, 20}})},
+	{name: "isolation", about: "healthy endpoints beside hanging, slow, refusing and flooded ones (-long: for 180 s each)", measure: isolation},
+	{name: "memory", about: "memory at full rate with 10,000 endpoints", measure: memoryAtRate},
+	{name: "million", about: "a registry of 1,000,000 endpoints: time to read, memory", measure: million},
+	{name: "wide", about: "one event to 100,000 endpoints", measure: wide},
+	{name: "backlog", about: "memory while 2,000,000 deliveries wait for endpoints that hang", measure: backlog},
+	{name: "matching", about: "an event among 1,000,000 subscriptions", measure: matching},
+	{name: "retries", about: "a million parked deliveries fall due; lateness at 10,000/s", measure: due},
+	{name: "parked", about: "what a million parked deliveries of a dead endpoint cost the others", measure: parkedMillion},
+	{name: "scaling", about: "CPU of two dispatching processes beside one's", measure: scaling},
 }
 
 // throughput measures unpaced runs: each event goes to fan of the endpoints.

@@ -2,7 +2,6 @@ package contract
 
 import (
 	"crypto/ed25519"
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -91,7 +90,7 @@ func signStandard(d *webhook.Delivery, unix int64, secrets []Secret) (string, er
 		case s.key != nil:
 			var sum [sha256.Size]byte
 			out = append(out, "v1,"...)
-			out = base64.StdEncoding.AppendEncode(out, mac(sum[:0], s.key, prefix, d.Body))
+			out = base64.StdEncoding.AppendEncode(out, s.mac(sum[:0], prefix, d.Body))
 		default:
 			return "", ErrNoSecret
 		}
@@ -114,16 +113,8 @@ func signTV1(body []byte, unix int64, secrets []Secret) (string, error) {
 		default:
 			var sum [sha256.Size]byte
 			out = append(out, ",v1="...)
-			out = hex.AppendEncode(out, mac(sum[:0], s.key, prefix, body))
+			out = hex.AppendEncode(out, s.mac(sum[:0], prefix, body))
 		}
 	}
 	return string(out), nil
-}
-
-// mac appends the HMAC-SHA256 of prefix and body.
-func mac(dst, key, prefix, body []byte) []byte {
-	h := hmac.New(sha256.New, key)
-	h.Write(prefix)
-	h.Write(body)
-	return h.Sum(dst)
 }

@@ -34,6 +34,8 @@ type Sink struct {
 	began  time.Time
 
 	delivered atomic.Int64 // first arrivals of all ports
+	posts     atomic.Int64 // requests of all ports
+	countOnly atomic.Bool  // events aren't told apart
 	bad       atomic.Int64 // signatures that didn't verify
 }
 
@@ -127,6 +129,13 @@ func (s *Sink) Behave(i int, b Behaviour) error {
 // counted.
 func (s *Sink) Delivered() int64 { return s.delivered.Load() }
 
+// CountPosts has the sink count requests alone: where one event goes to many
+// endpoints of a port, each is a first arrival.
+func (s *Sink) CountPosts() { s.posts.Store(0); s.countOnly.Store(true) }
+
+// Posts returns how many requests have arrived since [Sink.CountPosts].
+func (s *Sink) Posts() int64 { return s.posts.Load() }
+
 // Bad returns how many signatures didn't verify.
 func (s *Sink) Bad() int64 { return s.bad.Load() }
 
@@ -193,6 +202,10 @@ func (s *Sink) Close() {
 
 // arrived notes a request; false for a repeat.
 func (p *port) arrived(n int64, producedAt, now time.Time) {
+	if p.sink.countOnly.Load() {
+		p.sink.posts.Add(1)
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.posts++

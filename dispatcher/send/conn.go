@@ -171,6 +171,10 @@ func (handshakeTimeoutError) Error() string   { return "TLS handshake timeout" }
 func (handshakeTimeoutError) Timeout() bool   { return true }
 func (handshakeTimeoutError) Temporary() bool { return true }
 
+// aMoment is how long what a receiver has just read may take to be known as
+// sent on this side.
+const aMoment = 50 * time.Millisecond
+
 // past is a deadline that has passed, whatever the clock says.
 var past = time.Unix(1, 0)
 
@@ -221,7 +225,21 @@ func (d *direct) exchange(ctx context.Context, c *conn, head, body []byte, a *at
 			return errUnread
 		}
 	}
-	resp, err := readHead(br, a) //nolint:bodyclose // closing reads the rest, however long; the connection is closed instead
+	_, err = br.Peek(1)
+	if err == nil {
+		a.mark(&a.first)
+		if p, ok := readPlain(br); ok && p.head+p.length <= br.Buffered() {
+			ans = answered{status: p.status, retryAfter: p.retryAfter, arrived: time.Now()}
+			all, _ := br.Peek(p.head + p.length)
+			ans.response = clean(all[p.head:min(len(all), p.head+keepBytes)], maxResponseChars)
+			_, _ = br.Discard(len(all))
+			return ans, wrote(aMoment) == nil && !p.close, nil
+		}
+	}
+	var resp *http.Response
+	if err == nil {
+		resp, err = readHead(br) //nolint:bodyclose // closing reads the rest, however long; the connection is closed instead
+	}
 	if err != nil {
 		if werr := wrote(0); werr != nil && werr != errUnread && a.first.Load() == 0 { //nolint:errorlint // never wrapped
 			err = werr
@@ -240,15 +258,22 @@ func (d *direct) exchange(ctx context.Context, c *conn, head, body []byte, a *at
 	}
 	var complete bool
 	ans.response, complete = readAnswer(resp)
-	// What the receiver has just read takes a moment to be known as sent.
-	sent := wrote(50*time.Millisecond) == nil
+	sent := wrote(aMoment) == nil
 	return ans, complete && sent && !resp.Close && resp.StatusCode != http.StatusSwitchingProtocols, nil
 }
 
 // write sends the request. errUnsent says that none of it left.
 func (a *attempt) write(c *conn, parts ...[]byte) error {
-	buffers := net.Buffers(parts)
-	n, err := buffers.WriteTo(c.Conn)
+	var n int64
+	var err error
+	if len(parts) == 1 {
+		var once int
+		once, err = c.Write(parts[0])
+		n = int64(once)
+	} else {
+		buffers := net.Buffers(parts)
+		n, err = buffers.WriteTo(c.Conn)
+	}
 	if err != nil {
 		if n == 0 && a.reused.Load() && !isTimeout(err) {
 			return fmt.Errorf("%w: %w", errUnsent, err)
@@ -266,11 +291,7 @@ func isTimeout(err error) bool {
 
 // readHead reads the header of the final answer; interim ones (RFC 9110
 // section 15.2) are skipped and share its bound.
-func readHead(br *bufio.Reader, a *attempt) (*http.Response, error) {
-	if _, err := br.Peek(1); err != nil {
-		return nil, err
-	}
-	a.mark(&a.first)
+func readHead(br *bufio.Reader) (*http.Response, error) {
 	for {
 		resp, err := http.ReadResponse(br, postRequest)
 		if err != nil {
