@@ -11,8 +11,6 @@ import (
 	"posthorn/webhook"
 )
 
-const mib = 1 << 20
-
 // rss returns the resident memory of a process, in MiB, now and at its highest
 // (proc(5), /proc/PID/status).
 func rss(pid int) (now, peak float64) {
@@ -161,7 +159,9 @@ func backlog(ctx context.Context, s *settings) ([]row, error) {
 	}
 	start, _ := rss(r.lines[0].pid())
 	for i := range 2 {
-		r.sink.Behave(i, behaviourHang)
+		if err := r.sink.Behave(i, behaviourHang); err != nil {
+			return nil, err
+		}
 	}
 	var half, end float64
 	for i := range int64(events) {

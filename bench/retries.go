@@ -87,7 +87,6 @@ func dueRun(ctx context.Context, s *settings, n int, rate, late, early *figure) 
 	}); err != nil {
 		return err
 	}
-	begun := time.Now()
 	if _, err := r.start(ctx, "retry"); err != nil {
 		return err
 	}
@@ -96,7 +95,7 @@ func dueRun(ctx context.Context, s *settings, n int, rate, late, early *figure) 
 	if err := until(ctx, time.Minute, "the first to move", func() bool { from = r.end(ctx, prefix+".deliveries"); return from >= int64(n/10) }); err != nil {
 		return err
 	}
-	begun = time.Now()
+	begun := time.Now()
 	if err := until(ctx, time.Minute, "all to move", func() bool { return r.end(ctx, prefix+".deliveries") >= int64(n) }); err != nil {
 		return fmt.Errorf("%w: %d have", err, r.end(ctx, prefix+".deliveries"))
 	}
@@ -147,7 +146,7 @@ func dueRun(ctx context.Context, s *settings, n int, rate, late, early *figure) 
 			// The tier's delay counts from the record; what is left of it after
 			// the move is the owner's to wait.
 			by := rec.Timestamp.Sub(d.NotBefore)
-			if by < -5*time.Second {
+			if by < -time.Millisecond { // timestamps are cut to milliseconds
 				tooEarly++
 			}
 			lateness = append(lateness, by)
@@ -159,13 +158,6 @@ func dueRun(ctx context.Context, s *settings, n int, rate, late, early *figure) 
 	}
 	slices.Sort(lateness)
 	p99 := lateness[len(lateness)*99/100]
-	if lateness[0] < 0 {
-		for _, l := range lateness {
-			if l < 0 {
-				tooEarly++
-			}
-		}
-	}
 	s.log("retries: %.0f/s fall due; at 10,000/s p99 %.0f ms late, the earliest %v, %d early", moved, float64(p99.Microseconds())/1000, lateness[0], tooEarly)
 	late.values = append(late.values, float64(p99.Microseconds())/1000)
 	early.values = append(early.values, float64(tooEarly))

@@ -221,7 +221,9 @@ func (d *direct) exchange(ctx context.Context, c *conn, head, body []byte, a *at
 			case <-moment.C:
 			}
 			c.close()
-			<-done
+			if err := <-done; err == nil {
+				return nil
+			}
 			return errUnread
 		}
 	}

@@ -40,7 +40,7 @@ func FuzzAPlainAnswerIsReadAsNetHTTPReadsIt(f *testing.F) {
 		if !ok || p.head+p.length > br.Buffered() {
 			return
 		}
-		resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(b)), postRequest)
+		resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(b)), postRequest) //nolint:bodyclose // there is no connection to free
 		if err != nil {
 			t.Fatalf("%q is taken as %+v, net/http refuses it: %v", b, p, err)
 		}
