@@ -23,6 +23,8 @@ type Endpoints interface {
 	// IDs, beginning above after, and the last ID as the cursor of the next
 	// page: "" at the end.
 	List(tenant, after string, limit int) (page []*webhook.Endpoint, next string)
+	// ListAll is List over all tenants.
+	ListAll(after string, limit int) (page []*webhook.Endpoint, next string)
 	// Count returns how many endpoints a tenant has, disabled ones included.
 	Count(tenant string) int
 }
@@ -60,6 +62,8 @@ type Writer interface {
 
 // Contracts knows the signing secrets of contracts.
 type Contracts interface {
+	// Describe outlines all contracts, in the order of their names.
+	Describe() []Contract
 	GenerateSecret(contract string) (string, error)
 	// CheckSecret says what is wrong with a secret that a user brings along.
 	// The error is shown to them and must hold nothing of the secret.
@@ -107,6 +111,13 @@ type Config struct {
 	// contract asks for (it exists, https only, reserved headers). Only ID,
 	// tenant and what users set is filled in.
 	CheckEndpoint func(ep *webhook.Endpoint) []FieldError
+	// CheckAddress lists what is wrong with the addresses that a URL's host has
+	// now. It may take a while, so it is never called under the registry's
+	// lock. Optional.
+	CheckAddress func(ctx context.Context, url string) []FieldError
+	// AuditLog is what [Tx].Audit has written. Optional: without it these requests
+	// answer 503.
+	AuditLog AuditLog
 	// Covers reports whether a subscribed pattern covers an event type.
 	Covers func(pattern, eventType string) bool
 	// NewEndpointID returns a unique endpoint ID.
@@ -171,6 +182,9 @@ func (c *Config) withDefaults() Config {
 	if len(d.Plans) == 0 && d.DefaultPlan == "" {
 		const unlimited = "unlimited"
 		d.Plans, d.DefaultPlan = map[string]Plan{unlimited: {}}, unlimited
+	}
+	if d.CheckAddress == nil {
+		d.CheckAddress = func(context.Context, string) []FieldError { return nil }
 	}
 	if d.RequestTimeout == 0 {
 		d.RequestTimeout = 10 * time.Second

@@ -3,7 +3,9 @@
 //
 //	/v1/tenants/{tenant}/endpoints[/{id}[/secrets[/{secret}] | /backlog]]
 //	/v1/tenants/{tenant}/deliveries[/{id}]
-//	/v1/keys[/{id}], /v1/whoami
+//	/v1/tenants[/{tenant}[/audit]], /v1/endpoints
+//	/v1/event-types[/{name}], /v1/contracts[/{name}]
+//	/v1/keys[/{id}], /v1/whoami, /v1/audit
 //	/openapi.json
 //
 // [New] makes the handler, [OpenAPI] the document that describes it (OpenAPI

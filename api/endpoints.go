@@ -55,6 +55,12 @@ func (s *server) registerEndpoints() {
 		Responses: s.responses(nil, http.StatusBadRequest),
 	}, s.listEndpoints)
 	register(s, huma.Operation{
+		OperationID: "listAllEndpoints", Method: http.MethodGet, Path: "/v1/endpoints", Tags: []string{tag},
+		Metadata: map[string]any{metaAccess: accessAdmin},
+		Summary:  "List the endpoints of all tenants", Description: "In the order of their IDs.",
+		Responses: s.responses(nil, http.StatusBadRequest),
+	}, s.listAllEndpoints)
+	register(s, huma.Operation{
 		OperationID: "getEndpoint", Method: http.MethodGet, Path: endpointPath, Tags: []string{tag},
 		Summary:   "Read an endpoint",
 		Responses: s.responses(nil, http.StatusBadRequest, http.StatusNotFound),
@@ -103,6 +109,9 @@ func (s *server) createEndpoint(ctx context.Context, in *createInput) (*createOu
 		}
 	}
 	if errs := s.checkCreate(ep, in.Body.Secret); len(errs) > 0 {
+		return nil, invalid(errs...)
+	}
+	if errs := s.cfg.CheckAddress(ctx, ep.URL); len(errs) > 0 {
 		return nil, invalid(errs...)
 	}
 	generated, err := s.addSecret(ep, secretID, in.Body.Secret)
@@ -194,6 +203,11 @@ func (s *server) updateEndpoint(ctx context.Context, in *updateInput) (*endpoint
 	expected, problem := parseIfMatch(in.IfMatch)
 	if problem != nil {
 		return nil, problem
+	}
+	if u := in.Body.URL; u.Set && !u.Null {
+		if errs := s.cfg.CheckAddress(ctx, u.Value); len(errs) > 0 {
+			return nil, invalid(errs...)
+		}
 	}
 	var ep *webhook.Endpoint
 	var changed bool

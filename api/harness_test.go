@@ -73,6 +73,38 @@ func (m *memory) List(tenant, after string, limit int) (page []*webhook.Endpoint
 	return page, ""
 }
 
+func (m *memory) ListAll(after string, limit int) (page []*webhook.Endpoint, next string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(m.endpoints)) {
+		if id <= after {
+			continue
+		}
+		if len(page) == limit {
+			return page, page[limit-1].ID
+		}
+		page = append(page, cloneOf(m.endpoints[id]))
+	}
+	return page, ""
+}
+
+// Read is the audit log; places are numbers of entries.
+func (m *memory) Read(_ context.Context, tenant string, before int64, limit int) (out []webhook.AuditEntry, next int64, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if before == 0 {
+		before = int64(len(m.audit))
+	}
+	for i := before - 1; i >= 0; i-- {
+		if e := m.audit[i]; tenant == "" || e.Tenant == tenant {
+			if out = append(out, e); len(out) == limit {
+				return out, i, nil
+			}
+		}
+	}
+	return out, 0, nil
+}
+
 func (m *memory) Count(tenant string) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -198,6 +230,10 @@ type contracts struct {
 
 var secretForms = map[string]string{"standard": "whsec_", "plain": "plain_"}
 
+func (c *contracts) Describe() []Contract {
+	return []Contract{{Name: "plain", Schedule: []string{}}, {Name: "standard", Schedule: []string{"1m0s"}}}
+}
+
 func (c *contracts) GenerateSecret(contract string) (string, error) {
 	form, ok := secretForms[contract]
 	if !ok {
@@ -290,7 +326,7 @@ type client struct {
 
 func config(store *memory, c *contracts, s *sealer, log io.Writer) Config {
 	return Config{
-		Endpoints: store, Records: store, Writer: store, Contracts: c, Sealer: s, CheckEndpoint: check, Covers: covers,
+		Endpoints: store, AuditLog: store, Records: store, Writer: store, Contracts: c, Sealer: s, CheckEndpoint: check, Covers: covers,
 		NewEndpointID: func() string {
 			store.mu.Lock()
 			defer store.mu.Unlock()

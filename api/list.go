@@ -10,12 +10,22 @@ import (
 // listBatch is how many endpoints are read at once to be filtered.
 const listBatch = 500
 
+// EndpointFilter is the query of lists of endpoints.
+type EndpointFilter struct {
+	Status   string `query:"status" enum:"enabled,disabled" doc:"Only those with this status"`
+	Type     string `query:"type" maxLength:"255" doc:"Only those subscribed to this event type" example:"order.created"`
+	Contract string `query:"contract" doc:"Only those with this contract"`
+}
+
 type listInput struct {
 	TenantParam
 	PageParams
-	Disabled string `query:"disabled" enum:"true,false" doc:"Only those that are disabled, or that are not"`
-	Event    string `query:"event" maxLength:"255" doc:"Only those subscribed to this event type" example:"order.created"`
-	Contract string `query:"contract" doc:"Only those with this contract"`
+	EndpointFilter
+}
+
+type listAllInput struct {
+	PageParams
+	EndpointFilter
 }
 
 type listOutput struct {
@@ -23,19 +33,29 @@ type listOutput struct {
 }
 
 func (s *server) listEndpoints(ctx context.Context, in *listInput) (*listOutput, error) {
+	return s.endpointPage(ctx, in.PageParams, in.EndpointFilter, func(after string, limit int) ([]*webhook.Endpoint, string) {
+		return s.cfg.Endpoints.List(in.Tenant, after, limit)
+	})
+}
+
+func (s *server) listAllEndpoints(ctx context.Context, in *listAllInput) (*listOutput, error) {
+	return s.endpointPage(ctx, in.PageParams, in.EndpointFilter, s.cfg.Endpoints.ListAll)
+}
+
+func (s *server) endpointPage(ctx context.Context, in PageParams, filter EndpointFilter, read func(after string, limit int) ([]*webhook.Endpoint, string)) (*listOutput, error) {
 	after, ok := decodeCursor(in.Cursor)
 	if !ok {
 		return nil, invalid(badCursor)
 	}
 	batch := in.Limit
-	if in.filters() {
+	if filter != (EndpointFilter{}) {
 		batch = listBatch
 	}
 	list := EndpointList{Items: []Endpoint{}}
 	for examined := 0; ; {
-		page, next := s.cfg.Endpoints.List(in.Tenant, after, batch)
+		page, next := read(after, batch)
 		for i, ep := range page {
-			if !s.wanted(in, ep) {
+			if !s.wanted(filter, ep) {
 				continue
 			}
 			list.Items = append(list.Items, viewOf(ep))
@@ -60,15 +80,13 @@ func (s *server) listEndpoints(ctx context.Context, in *listInput) (*listOutput,
 	}
 }
 
-func (in *listInput) filters() bool { return in.Disabled != "" || in.Event != "" || in.Contract != "" }
-
-func (s *server) wanted(in *listInput, ep *webhook.Endpoint) bool {
-	if in.Disabled != "" && ep.Disabled != (in.Disabled == "true") {
+func (s *server) wanted(in EndpointFilter, ep *webhook.Endpoint) bool {
+	if in.Status != "" && ep.Disabled != (in.Status == "disabled") {
 		return false
 	}
 	if in.Contract != "" && ep.Contract != in.Contract {
 		return false
 	}
-	return in.Event == "" || len(ep.Events) == 0 ||
-		slices.ContainsFunc(ep.Events, func(pattern string) bool { return s.cfg.Covers(pattern, in.Event) })
+	return in.Type == "" || len(ep.Events) == 0 ||
+		slices.ContainsFunc(ep.Events, func(pattern string) bool { return s.cfg.Covers(pattern, in.Type) })
 }

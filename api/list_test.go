@@ -74,15 +74,15 @@ func TestFiltersAreExactOnEveryPage(t *testing.T) {
 		}
 	})
 	for query, keep := range map[string]func(i int) bool{
-		"disabled=true":                   func(i int) bool { return i%3 == 0 },
-		"disabled=false":                  func(i int) bool { return i%3 != 0 },
+		"status=disabled":                 func(i int) bool { return i%3 == 0 },
+		"status=enabled":                  func(i int) bool { return i%3 != 0 },
 		"contract=plain":                  func(i int) bool { return i%2 == 0 },
 		"contract=nosuch":                 func(int) bool { return false },
-		"event=order.paid":                func(i int) bool { return i%4 != 1 },
-		"event=cart.created":              func(i int) bool { return i%4 != 2 },
-		"event=order.paid&disabled=true":  func(i int) bool { return i%4 != 1 && i%3 == 0 },
-		"event=nosuch&contract=plain":     func(int) bool { return false },
-		"event=order.x&contract=standard": func(i int) bool { return i%4 == 3 },
+		"type=order.paid":                 func(i int) bool { return i%4 != 1 },
+		"type=cart.created":               func(i int) bool { return i%4 != 2 },
+		"type=order.paid&status=disabled": func(i int) bool { return i%4 != 1 && i%3 == 0 },
+		"type=nosuch&contract=plain":      func(int) bool { return false },
+		"type=order.x&contract=standard":  func(i int) bool { return i%4 == 3 },
 	} {
 		var want []string
 		for i, id := range all {
@@ -105,11 +105,11 @@ func TestFiltersAreExactOnEveryPage(t *testing.T) {
 func TestOneRequestExaminesABoundedNumberOfEndpoints(t *testing.T) {
 	c := start(t)
 	c.store.fill("acme", maxExamined+listBatch, func(i int, ep *webhook.Endpoint) { ep.Disabled = i == maxExamined+3 })
-	first := decode[EndpointList](c.do("GET", acme+"?disabled=true", "").want(http.StatusOK))
+	first := decode[EndpointList](c.do("GET", acme+"?status=disabled", "").want(http.StatusOK))
 	if len(first.Items) != 0 || first.Next == "" {
 		t.Errorf("first page: %d endpoints, next %q; want none yet, and a cursor", len(first.Items), first.Next)
 	}
-	if ids, sizes := c.pages(acme + "?disabled=true"); len(ids) != 1 || len(sizes) != 2 {
+	if ids, sizes := c.pages(acme + "?status=disabled"); len(ids) != 1 || len(sizes) != 2 {
 		t.Errorf("found %q on pages of %v", ids, sizes)
 	}
 }
@@ -131,7 +131,7 @@ func TestQueriesThatMakeNoSenseAreRefused(t *testing.T) {
 	for query, field := range map[string]string{
 		"limit=0": "query.limit", "limit=501": "query.limit", "limit=-1": "query.limit", "limit=x": "query.limit",
 		"cursor=x": "query.cursor", "cursor=ep_1": "query.cursor", "cursor=%00": "query.cursor",
-		"disabled=yes": "query.disabled", "evnt=x": "query.evnt", "event=" + strings.Repeat("x", 256): "query.event",
+		"status=yes": "query.status", "evnt=x": "query.evnt", "type=" + strings.Repeat("x", 256): "query.type",
 	} {
 		c.do("GET", acme+"?"+query, "").wantFields(field)
 	}

@@ -61,6 +61,9 @@ func newServer(cfg Config) *server {
 		{Name: "secrets", Description: "What an endpoint's deliveries are signed with"},
 		{Name: "tenants", Description: "The platform's customers: their plans and limits"},
 		{Name: "pauses", Description: "What is matched and waits"},
+		{Name: "event types", Description: "The catalogue of what there is to subscribe to"},
+		{Name: "contracts", Description: "How deliveries look, and what is promised about them"},
+		{Name: "audit", Description: "Who changed what"},
 		{Name: "keys", Description: "Who may call this API"},
 	}
 	hc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
@@ -91,6 +94,9 @@ func newServer(cfg Config) *server {
 	s.registerPauses()
 	s.registerPurge()
 	s.registerKeys()
+	s.registerEventTypes()
+	s.registerContracts()
+	s.registerAudit()
 	return s
 }
 

@@ -112,6 +112,20 @@ func (p Policy) hostProblem(host string) string {
 // (home.arpa), and .internal, which ICANN set aside in 2024.
 var internalSuffixes = []string{".local", ".internal", ".home.arpa"}
 
+// RefusesAddress says what kind of address a host resolved to, if deliveries
+// are never made there; "" if they may be. It doesn't say the address itself.
+func (p Policy) RefusesAddress(addr netip.Addr) string {
+	switch {
+	case isMetadata(addr):
+		return "a cloud metadata address"
+	case anyContains(p.DenyCIDRs, addr):
+		return "in a network that is denied here"
+	case p.allowed(addr):
+		return ""
+	}
+	return specialUse(addr)
+}
+
 func (p Policy) addressProblem(addr netip.Addr) string {
 	if isMetadata(addr) {
 		return fmt.Sprintf("%s is a cloud metadata address, which is never allowed", addr)

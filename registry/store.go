@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/tidwall/btree"
+
 	"posthorn/registry/match"
 	"posthorn/webhook"
 )
@@ -22,7 +24,7 @@ type Store struct {
 	bad   atomic.Int64
 
 	mu        sync.RWMutex
-	endpoints map[string]*row
+	endpoints btree.Map[string, *row]
 	contracts map[string]string
 	raw       map[string]*table // by kind
 }
@@ -31,7 +33,6 @@ type Store struct {
 func NewStore() *Store {
 	return &Store{
 		index:     match.New(),
-		endpoints: make(map[string]*row),
 		contracts: make(map[string]string),
 		raw:       make(map[string]*table),
 	}
@@ -73,11 +74,11 @@ func (s *Store) applyEndpoint(id string, value []byte) error {
 	// both tables with the same one's work.
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.endpoints[id]
+	old, _ := s.endpoints.Get(id)
 	if old != nil {
 		// A replaced one goes too: its key in the map is part of the old row,
 		// and would keep that alive.
-		delete(s.endpoints, id)
+		s.endpoints.Delete(id)
 		if ep == nil || ep.Tenant != old.tenant.Value() {
 			s.index.Delete(old.tenant.Value(), id)
 		}
@@ -86,7 +87,7 @@ func (s *Store) applyEndpoint(id string, value []byte) error {
 		return nil
 	}
 	r := newRow(ep, s.contract(ep.Contract))
-	s.endpoints[r.ID] = r
+	s.endpoints.Set(r.ID, r)
 	s.index.Put(ep.Tenant, &r.Endpoint, ep.Events, ep.Disabled)
 	return nil
 }
@@ -164,7 +165,7 @@ func (s *Store) applyRaw(kind, id string, value []byte) {
 // Get returns an endpoint.
 func (s *Store) Get(id string) (*webhook.Endpoint, bool) {
 	s.mu.RLock()
-	r := s.endpoints[id]
+	r, _ := s.endpoints.Get(id)
 	s.mu.RUnlock()
 	if r == nil {
 		return nil, false
@@ -192,6 +193,30 @@ func (s *Store) List(tenant, after string, limit int) (page []*webhook.Endpoint,
 	return page, next
 }
 
+// ListAll is [Store.List] over all tenants.
+func (s *Store) ListAll(after string, limit int) (page []*webhook.Endpoint, next string) {
+	if limit <= 0 {
+		return nil, after
+	}
+	rows := make([]*row, 0, limit+1)
+	s.mu.RLock()
+	s.endpoints.Ascend(after, func(id string, r *row) bool {
+		if id != after {
+			rows = append(rows, r)
+		}
+		return len(rows) <= limit
+	})
+	s.mu.RUnlock()
+	if len(rows) > limit {
+		rows = rows[:limit]
+		next = rows[limit-1].ID
+	}
+	for _, r := range rows {
+		page = append(page, r.unpack())
+	}
+	return page, next
+}
+
 // Count returns how many endpoints a tenant has, the disabled ones included.
 func (s *Store) Count(tenant string) int { return s.index.Count(tenant) }
 
@@ -199,7 +224,7 @@ func (s *Store) Count(tenant string) int { return s.index.Count(tenant) }
 func (s *Store) Len() int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return len(s.endpoints)
+	return s.endpoints.Len()
 }
 
 // Bad returns how many records were left out as unreadable.
@@ -247,10 +272,7 @@ func (s *Store) IDs(kind string) []string {
 	defer s.mu.RUnlock()
 	var out []string
 	if kind == KindEndpoint {
-		for id := range s.endpoints {
-			out = append(out, id)
-		}
-		return out
+		return s.endpoints.Keys()
 	}
 	if t := s.raw[kind]; t != nil {
 		out = t.Keys()
@@ -261,11 +283,12 @@ func (s *Store) IDs(kind string) []string {
 // retain removes every record whose key is not wanted and returns those keys.
 func (s *Store) retain(wanted func(key string) bool) (gone []string) {
 	s.mu.RLock()
-	for id := range s.endpoints {
+	s.endpoints.Scan(func(id string, _ *row) bool {
 		if key := Key(KindEndpoint, id); !wanted(key) {
 			gone = append(gone, key)
 		}
-	}
+		return true
+	})
 	for kind, t := range s.raw {
 		t.Scan(func(id string, _ []byte) bool {
 			if key := Key(kind, id); !wanted(key) {

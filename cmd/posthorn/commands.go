@@ -84,15 +84,23 @@ func (c *clickHouseMigrateCmd) Run(ctx context.Context, io streams) error {
 }
 
 func (f *apiFlags) endpoints(io streams) (cli.Endpoints, error) {
+	api, err := f.client()
+	return cli.Endpoints{API: api, Tenant: f.Tenant, JSON: f.JSON, Out: io.out}, err
+}
+
+func (f *clientFlags) client() (*cli.API, error) {
 	if f.API == "" {
 		a, err := developmentLine()
 		if err != nil {
-			return cli.Endpoints{}, err
+			return nil, err
 		}
 		f.API = a.Admin
 	}
-	api, err := cli.NewAPI(f.API)
-	return cli.Endpoints{API: api, Tenant: f.Tenant, JSON: f.JSON, Out: io.out}, err
+	key, err := cli.ReadSecret(f.Key)
+	if err != nil {
+		return nil, err
+	}
+	return cli.NewAPI(f.API, key)
 }
 
 // Run registers an endpoint.

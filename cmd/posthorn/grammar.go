@@ -13,6 +13,11 @@ type grammar struct {
 	Dev        devCmd        `cmd:"" help:"Run the whole line in one process with an embedded Kafka broker, its data on disk."`
 	Topics     topicsCmd     `cmd:"" help:"Create or verify Posthorn's own topics."`
 	Endpoint   endpointCmd   `cmd:"" help:"Work on a tenant's endpoints, through the API."`
+	Tenant     tenantCmd     `cmd:"" help:"Work on tenants: their plans, limits and suspension, through the API."`
+	Key        keyCmd        `cmd:"" help:"Issue, list and revoke API keys."`
+	EventType  eventTypeCmd  `cmd:"" help:"Work on the catalogue of event types, through the API."`
+	Contract   contractCmd   `cmd:"" help:"Show the contracts, through the API."`
+	Audit      auditCmd      `cmd:"" help:"Show who changed what, through the API."`
 	Secret     secretCmd     `cmd:"" help:"Rotate, list and revoke an endpoint's signing secrets, through the API."`
 	Pause      pauseCmd      `cmd:"" help:"Let an endpoint's, a tenant's or all deliveries wait, through the API."`
 	Resume     resumeCmd     `cmd:"" help:"Let them go on."`
@@ -68,9 +73,15 @@ type endpointCmd struct {
 
 // apiFlags say which API is asked, for whom, and how the answer is written.
 type apiFlags struct {
-	API    string `name:"api" placeholder:"URL" env:"POSTHORN_API" help:"Admin port of a process with the role api; by default a development line's: as posthorn-data/addresses.json says, or else http://127.0.0.1:9464."`
+	clientFlags
 	Tenant string `required:"" env:"POSTHORN_TENANT" help:"The tenant whose endpoints these are."`
-	JSON   bool   `name:"json" help:"Write JSON."`
+}
+
+// clientFlags say which API is asked and how the answer is written.
+type clientFlags struct {
+	API  string `name:"api" placeholder:"URL" env:"POSTHORN_API" help:"Admin port of a process with the role api; by default a development line's: as posthorn-data/addresses.json says, or else http://127.0.0.1:9464."`
+	Key  string `placeholder:"KEY|@FILE" env:"POSTHORN_API_KEY" help:"API key; @FILE reads it from a file, so that it isn't in the list of processes."`
+	JSON bool   `name:"json" help:"Write JSON."`
 }
 
 type endpointCreateCmd struct {

@@ -8,11 +8,10 @@ import (
 
 // pauseFlags say what is paused or resumed.
 type pauseFlags struct {
-	API    string `name:"api" placeholder:"URL" env:"POSTHORN_API" default:"http://127.0.0.1:9464" help:"Admin port of a process with the role api (${default})."`
+	clientFlags
 	Tenant string `help:"This tenant, or one of its endpoints."`
 	ID     string `arg:"" optional:"" help:"The endpoint's ID; without it the tenant, or with --all everything."`
 	All    bool   `help:"Everything, of all tenants."`
-	JSON   bool   `name:"json" help:"Write JSON."`
 }
 
 type pauseCmd struct {
@@ -28,7 +27,7 @@ type endpointPurgeCmd struct {
 }
 
 func (f *pauseFlags) pauses(io streams) (cli.Pauses, error) {
-	e, err := (&apiFlags{API: f.API, Tenant: f.Tenant, JSON: f.JSON}).endpoints(io)
+	e, err := (&apiFlags{clientFlags: f.clientFlags, Tenant: f.Tenant}).endpoints(io)
 	return cli.Pauses{Endpoints: e, All: f.All, ID: f.ID}, err
 }
 

@@ -43,11 +43,12 @@ func (l *Line) apiHandler(loopback bool) (http.Handler, error) {
 	}
 	l.undo.add("registry writer", 5*time.Second, func(context.Context) error { writer.Close(); return nil })
 	cfg := api.Config{
-		Endpoints: l.store, Records: l.store, Writer: registryWriter{writer, topics.Name(l.cfg.Prefix, topics.RoleAudit)}, Contracts: contractSecrets{l.contracts}, Sealer: l.keyset,
-		CheckEndpoint: l.checkEndpoint, Covers: covers, NewEndpointID: registry.NewEndpointID,
+		Endpoints: l.store, Records: l.store, Writer: registryWriter{writer, topics.Name(l.cfg.Prefix, topics.RoleAudit)}, Contracts: contractSecrets{l.contracts, l.cfg.Delivery.Schedule}, Sealer: l.keyset,
+		CheckEndpoint: l.checkEndpoint, CheckAddress: l.checkAddress, Covers: covers, NewEndpointID: registry.NewEndpointID,
 		IdempotencyKey: l.keyset.Derive("idempotency key"), Logger: l.log,
 		AuthRequired: l.cfg.HTTP.AsksForKey() || !loopback, AdminKeys: revealed(l.cfg.HTTP.AdminKeys), RateLimit: l.cfg.HTTP.RateLimit,
-		Plans: plansOf(l.cfg.Plans), DefaultPlan: l.cfg.DefaultPlan,
+		AuditLog: newAuditLog(topics.Name(l.cfg.Prefix, topics.RoleAudit), l.control, l.clients),
+		Plans:    plansOf(l.cfg.Plans), DefaultPlan: l.cfg.DefaultPlan,
 		RestrictHosts: len(l.cfg.HTTP.AllowedHosts) > 0 || loopback, AllowedHosts: l.cfg.HTTP.AllowedHosts,
 	}
 	if err := l.apiExploring(&cfg); err != nil {
@@ -150,7 +151,10 @@ func (r registryWriter) Update(ctx context.Context, change func(api.Tx) error) e
 }
 
 // contractSecrets is the contracts as api.Contracts.
-type contractSecrets struct{ contracts contract.Set }
+type contractSecrets struct {
+	contracts contract.Set
+	line      []time.Duration // the schedule of contracts without one of their own
+}
 
 // GenerateSecret implements api.Contracts.
 func (c contractSecrets) GenerateSecret(name string) (string, error) {
@@ -159,6 +163,30 @@ func (c contractSecrets) GenerateSecret(name string) (string, error) {
 		return "", fmt.Errorf("contract %q is not known", name)
 	}
 	return k.GenerateSecret(), nil
+}
+
+// Describe implements api.Contracts.
+func (c contractSecrets) Describe() []api.Contract {
+	out := []api.Contract{}
+	for _, name := range c.contracts.Names() {
+		k, _ := c.contracts.Get(name)
+		o := k.Outline()
+		v := api.Contract{Name: name, Description: k.Description(), Body: o.Body, Fields: o.Fields, Headers: append([]string{}, o.Headers...),
+			Signature: o.Scheme, SignatureHeader: o.SignatureHeaders, SecretPrefix: o.SecretPrefix, RotationOverlap: k.RotationOverlap().String(),
+			Timeout: k.Timeout().String(), HTTPSOnly: k.HTTPSOnly(), Schedule: []string{}, Permanent: append([]string{}, o.Permanent...)}
+		schedule, own := k.Schedule()
+		if !own {
+			schedule = c.line
+		}
+		for _, wait := range schedule {
+			v.Schedule = append(v.Schedule, wait.String())
+		}
+		if i := k.Immediate(); i != nil {
+			v.Immediate = &api.ImmediateRetry{Retries: i.Retries, Initial: i.Initial.String(), Multiplier: i.Multiplier, Jitter: i.Jitter, Within: i.Total.String()}
+		}
+		out = append(out, v)
+	}
+	return out
 }
 
 // CheckSecret implements api.Contracts.

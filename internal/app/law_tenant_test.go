@@ -3,8 +3,11 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -12,15 +15,20 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"posthorn/api"
 	"posthorn/internal/config"
 	"posthorn/webhook"
 )
 
 // apiProcess is the API of one process: its own store, follower and writer.
-func (w *world) apiProcess() http.Handler {
+func (w *world) apiProcess(change ...func(*Options)) http.Handler {
 	w.t.Helper()
-	l, err := build(context.Background(), Options{Config: w.cfg, Roles: Roles{RoleAPI}, Log: w.log, NoAdmin: true,
-		Kafka: []kgo.Opt{kgo.Dialer(w.broker.DialContext)}})
+	opts := Options{Config: w.cfg, Roles: Roles{RoleAPI}, Log: w.log, NoAdmin: true, Kafka: []kgo.Opt{kgo.Dialer(w.broker.DialContext)},
+		Resolve: func(context.Context, string, string) ([]netip.Addr, error) { return nil, nil }}
+	for _, f := range change {
+		f(&opts)
+	}
+	l, err := build(context.Background(), opts)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -94,11 +102,11 @@ func TestASuspendedTenantIsDeliveredNothingAndWhatWaitedIsAccountedFor(t *testin
 	inVirtualTime(t, nil, func(w *world) {
 		w.receiver(8080, func(h *hit, _ http.ResponseWriter, _ *http.Request) { h.status = 503 })
 		w.endpoint("shop", "order.*")
-		api := w.apiProcess()
+		admin := w.apiProcess()
 		p := w.process()
 		w.event("e1", "order.created")
 		time.Sleep(10 * time.Second) // tried once, and waits for its minute
-		if a := ask(api, "POST", "/v1/tenants", `{"id":"acme","suspended":true}`); a.Code != http.StatusCreated {
+		if a := ask(admin, "POST", "/v1/tenants", `{"id":"acme","suspended":true}`); a.Code != http.StatusCreated {
 			t.Fatal(a.Body)
 		}
 		time.Sleep(time.Second)
@@ -111,7 +119,7 @@ func TestASuspendedTenantIsDeliveredNothingAndWhatWaitedIsAccountedFor(t *testin
 		if len(ss) != 2 || ss[1].Kind != webhook.KindDiscard || ss[1].Reason != webhook.ReasonTenantSuspended || ss[1].EventID != "e1" {
 			t.Errorf("settled %+v", ss)
 		}
-		if a := ask(api, "PATCH", "/v1/tenants/acme", `{"suspended":false}`); a.Code != http.StatusOK {
+		if a := ask(admin, "PATCH", "/v1/tenants/acme", `{"suspended":false}`); a.Code != http.StatusOK {
 			t.Fatal(a.Body)
 		}
 		time.Sleep(time.Second)
@@ -121,5 +129,80 @@ func TestASuspendedTenantIsDeliveredNothingAndWhatWaitedIsAccountedFor(t *testin
 			t.Errorf("after it was let go: %d POSTs", len(hits))
 		}
 		p.terminate()
+	})
+}
+
+func TestTheAuditLogIsReadBackwardsFromTheTopicWhateverWasAborted(t *testing.T) {
+	inVirtualTime(t, nil, func(w *world) {
+		one, two := w.apiProcess(), w.apiProcess()
+		var wg sync.WaitGroup
+		for i := range 30 { // rivals abort each other's transactions
+			h := one
+			if i%2 == 1 {
+				h = two
+			}
+			wg.Go(func() {
+				body := fmt.Sprintf(`{"id":"t%02d"}`, i)
+				if a := ask(h, "POST", "/v1/tenants", body); a.Code != http.StatusCreated {
+					t.Errorf("%d %s", a.Code, a.Body)
+				}
+			})
+		}
+		wg.Wait()
+		seen := map[string]bool{}
+		var last time.Time
+		for cursor, pages := "", 0; ; pages++ {
+			a := ask(one, "GET", "/v1/audit?limit=7&cursor="+cursor, "")
+			var page api.Page[api.AuditEntry]
+			if err := json.Unmarshal(a.Body.Bytes(), &page); err != nil || a.Code != http.StatusOK {
+				t.Fatalf("%d %s", a.Code, a.Body)
+			}
+			for _, e := range page.Items {
+				if seen[e.ID] {
+					t.Errorf("%s is there twice", e.ID)
+				}
+				if !last.IsZero() && e.At.After(last) {
+					t.Errorf("%s comes after an earlier one", e.ID)
+				}
+				seen[e.ID], last = true, e.At
+			}
+			if cursor = page.Next; cursor == "" || pages > 10 {
+				break
+			}
+		}
+		if len(seen) != 30 {
+			t.Errorf("%d entries, want 30", len(seen))
+		}
+		var page api.Page[api.AuditEntry]
+		if a := ask(two, "GET", "/v1/tenants/t07/audit", ""); json.Unmarshal(a.Body.Bytes(), &page) != nil || len(page.Items) != 1 {
+			t.Errorf("of one tenant: %s", a.Body)
+		}
+	})
+}
+
+func TestAHostThatResolvesToAPrivateAddressIsRefusedAtRegistration(t *testing.T) {
+	inVirtualTime(t, nil, func(w *world) {
+		h := w.apiProcess(func(o *Options) {
+			o.Resolve = func(ctx context.Context, _, host string) ([]netip.Addr, error) {
+				switch host {
+				case "inside.example.com":
+					return []netip.Addr{netip.MustParseAddr("10.1.2.3")}, nil
+				case "both.example.com":
+					return []netip.Addr{netip.MustParseAddr("93.184.216.34"), netip.MustParseAddr("::ffff:169.254.169.254")}, nil
+				case "public.example.com":
+					return []netip.Addr{netip.MustParseAddr("93.184.216.34")}, nil
+				case "slow.example.com":
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
+				return nil, errors.New("no such host")
+			}
+		})
+		for host, want := range map[string]int{"inside": 400, "both": 400, "public": 201, "slow": 201, "nosuch": 201} {
+			a := ask(h, "POST", "/v1/tenants/acme/endpoints", `{"url":"https://`+host+`.example.com/"}`)
+			if a.Code != want || want == 400 && (!strings.Contains(a.Body.String(), `"field":"url"`) || strings.Contains(a.Body.String(), "10.1.2.3")) {
+				t.Errorf("%s: %d %s", host, a.Code, a.Body)
+			}
+		}
 	})
 }

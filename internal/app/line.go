@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"sync/atomic"
 	"time"
@@ -52,6 +53,8 @@ type Options struct {
 	// Dial replaces the dialer of deliveries and with it the dial guard; for
 	// networks in memory.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Resolve replaces the look-up of names at registration.
+	Resolve func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	// Spans replaces the tracer that the environment configures.
 	Spans *telemetry.Spans
 	// Clock replaces the host's clock where it is compared with the broker's.

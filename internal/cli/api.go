@@ -27,11 +27,12 @@ const (
 type API struct {
 	base   *url.URL
 	client *http.Client
+	key    string // empty for none
 }
 
-// NewAPI returns a client for a base URL such as http://127.0.0.1:9464. The
-// error is a [*UsageError].
-func NewAPI(base string) (*API, error) {
+// NewAPI returns a client for a base URL such as http://127.0.0.1:9464 that
+// shows an API key, unless that is empty. The error is a [*UsageError].
+func NewAPI(base, key string) (*API, error) {
 	u, err := url.Parse(base)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return nil, usagef("--api %q: want a URL such as http://127.0.0.1:9464", base)
@@ -40,7 +41,7 @@ func NewAPI(base string) (*API, error) {
 	// address that was given and nowhere else, neither through a proxy of the
 	// environment nor to where an answer redirects.
 	transport := &http.Transport{ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: 30 * time.Second}
-	return &API{base: u, client: &http.Client{Timeout: apiTimeout, Transport: transport,
+	return &API{base: u, key: key, client: &http.Client{Timeout: apiTimeout, Transport: transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}, nil
 }
 
@@ -105,6 +106,9 @@ func (a *API) call(ctx context.Context, method, path string, query url.Values, h
 		req.Header.Set("Content-Type", "application/json")
 	}
 	req.Header.Set("Accept", "application/json, application/problem+json")
+	if a.key != "" {
+		req.Header.Set("Authorization", "Bearer "+a.key)
+	}
 	resp, err := a.client.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("asking the API: %w (is a process with the role api running there? --api says where)", err)

@@ -57,7 +57,9 @@ func (m memory) Audit(*webhook.AuditEntry) error                      { return n
 func (m memory) Records(string, string, string) iter.Seq2[string, []byte] {
 	return func(func(string, []byte) bool) {}
 }
-func (m memory) GenerateSecret(string) (string, error) { return "whsec_generated", nil }
+func (m memory) Describe() []api.Contract                                      { return nil }
+func (m memory) ListAll(after string, limit int) ([]*webhook.Endpoint, string) { return nil, "" }
+func (m memory) GenerateSecret(string) (string, error)                         { return "whsec_generated", nil }
 func (m memory) CheckSecret(_, secret string) error {
 	if !strings.HasPrefix(secret, "whsec_") {
 		return errors.New("want whsec_ and base64")
@@ -94,7 +96,7 @@ func line(t *testing.T) (memory, *Endpoints, *bytes.Buffer) {
 	}
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
-	a, err := NewAPI(srv.URL + "/")
+	a, err := NewAPI(srv.URL+"/", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +209,7 @@ func TestAnswersThatAreNoProblemDocumentAreReadable(t *testing.T) {
 		_, _ = w.Write([]byte("upstream \x1b[31mgone\n" + strings.Repeat("x", 10_000)))
 	}))
 	defer srv.Close()
-	a, err := NewAPI(srv.URL)
+	a, err := NewAPI(srv.URL, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +236,7 @@ func TestMistakesOfEndpointCommandsAreUsageErrors(t *testing.T) {
 		}
 	}
 	for _, u := range []string{"", "127.0.0.1:9464", "ftp://x", "http://"} {
-		if _, err := NewAPI(u); !errors.As(err, &usage) {
+		if _, err := NewAPI(u, ""); !errors.As(err, &usage) {
 			t.Errorf("%q: %v", u, err)
 		}
 	}

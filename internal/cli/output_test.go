@@ -65,7 +65,7 @@ func TestTheAPIsAnswersLeadNowhereElse(t *testing.T) {
 			w.Header().Set("Location", other.URL)
 			w.WriteHeader(status)
 		}))
-		a, err := NewAPI(srv.URL)
+		a, err := NewAPI(srv.URL, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +84,7 @@ func TestTheAPIsAnswersLeadNowhereElse(t *testing.T) {
 	}
 	// Go never uses the environment's proxy for loopback, so a request can't
 	// show it.
-	a, err := NewAPI("http://posthorn.example")
+	a, err := NewAPI("http://posthorn.example", "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -361,7 +361,7 @@ func TestAttemptsAreKeptAsLongAsDeliveries(t *testing.T) {
 		if (err == nil) != ok {
 			t.Errorf("%s: %v", text, err)
 		}
-		if err != nil && !strings.Contains(err.Error(), "clickhouse.ttl.attempts: want clickhouse.ttl.deliveries, 2160h, or more, got 720h") {
+		if err != nil && !strings.Contains(err.Error(), "clickhouse.ttl.attempts: want clickhouse.ttl.deliveries, 90d, or more, got 30d") {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
