@@ -11,6 +11,9 @@ VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 CHDB_VERSION  := 26.7.3-stable.1
 CHDB := .cache/chdb/$(CHDB_VERSION)/libchdb.so
 
+# As go run ./bench -list has them, but isolation.
+BENCHES := one hundred fanout sink latency latency-kafka memory million wide backlog matching retries parked scaling
+
 LINT := .cache/bin/golangci-lint-$(GOLANGCI_LINT)
 
 .DEFAULT_GOAL := help
@@ -79,7 +82,20 @@ fuzz: ## Run every fuzz target for FUZZTIME (10s)
 	@GO='$(GO)' FUZZTIME='$(FUZZTIME)' scripts/fuzz.sh
 
 .PHONY: bench
-bench: ## Run the Go benchmarks, each for BENCHTIME (1s)
+bench: build chdb ## Measure everything, in about ten minutes; see docs/performance.md. RUNS=1 is quicker
+	$(GO) run ./bench $(if $(RUNS),-runs $(RUNS))
+
+.PHONY: bench-isolation
+bench-isolation: build ## Measure healthy endpoints beside sick ones for 180 s each, in a quarter of an hour
+	$(GO) run ./bench -long isolation
+
+# One row of make bench: bench-one, bench-hundred, bench-fanout, …
+.PHONY: $(BENCHES:%=bench-%)
+$(BENCHES:%=bench-%): bench-%: build chdb
+	$(GO) run ./bench $(if $(RUNS),-runs $(RUNS)) $*
+
+.PHONY: bench-go
+bench-go: ## Run the Go benchmarks, each for BENCHTIME (1s)
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime '$(BENCHTIME)' ./...
 
 .PHONY: bench-ledger

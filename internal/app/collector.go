@@ -16,7 +16,7 @@ import (
 // second: a tenth of its CPU went into collecting. One with a million endpoints
 // has hundreds of MiB live, and as much again would be a waste.
 const (
-	roomForGarbage = 96 << 20
+	roomForGarbage = 64 << 20
 	roomShare      = 3
 )
 

@@ -4,9 +4,9 @@ import "testing"
 
 func TestGarbageHasRoomByWhatIsLive(t *testing.T) {
 	for live, want := range map[uint64]uint64{ // where the heap is collected next
-		20 << 20:  116 << 20,
-		96 << 20:  192 << 20,
-		288 << 20: 384 << 20,
+		20 << 20:  84 << 20,
+		64 << 20:  128 << 20,
+		192 << 20: 256 << 20,
 		900 << 20: 1200 << 20,
 	} {
 		next := live + live*uint64(collectorPercent(live))/100

@@ -42,6 +42,7 @@ type deliveryHandler struct {
 // Take implements [consumer.Handler].
 func (h *deliveryHandler) Take(l *consumer.Lease, work []*consumer.Work) {
 	jobs := make([]dispatcher.Job, 0, len(work))
+	var last []byte // the body before this one
 	for _, w := range work {
 		r := w.Record
 		d, err := webhook.DecodeDelivery(r.Key, r.Value, r.Headers)
@@ -50,8 +51,12 @@ func (h *deliveryHandler) Take(l *consumer.Lease, work []*consumer.Work) {
 			continue
 		}
 		// A delivery may wait for minutes. The body is a part of the fetched
-		// batch, which would be kept whole for it.
-		d.Body = bytes.Clone(d.Body)
+		// batch, which would be kept whole for it. Those of a fan-out follow one
+		// another, and are one body.
+		if !bytes.Equal(d.Body, last) {
+			last = bytes.Clone(d.Body)
+		}
+		d.Body = last
 		w.Record = nil
 		jobs = append(jobs, dispatcher.Job{Delivery: d, Ticket: w,
 			Record: webhook.Position{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}})
