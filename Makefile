@@ -36,9 +36,9 @@ test: unit line ledger simulation integration ## Run all tests: unit, the line, 
 # The tag synctests has kgo's locks wait in virtual time too: without it a test
 # in which a commit waits for a rebalance would stand still.
 .PHONY: unit
-unit: chdb ## Run the unit tests, all but the whole line's under the race detector
-	$(GO) test -race -tags synctests $$($(GO) list ./... | grep -vE '/internal/app$$|/analytics/')
-	$(GO) test -tags synctests ./internal/app
+unit: chdb ## Run the unit tests, all but the whole line's and the lanes' (which know no goroutines) under the race detector
+	$(GO) test -race -tags synctests $$($(GO) list ./... | grep -vE '/internal/app$$|/analytics/|/dispatcher/lanes$$')
+	$(GO) test -tags synctests ./internal/app ./dispatcher/lanes
 
 .PHONY: line
 line: chdb ## Run the whole line's tests once more, under the race detector
