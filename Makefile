@@ -44,6 +44,10 @@ unit: chdb ## Run the unit tests, all but the whole line's and the lanes' (which
 line: chdb ## Run the whole line's tests once more, under the race detector
 	$(GO) test -race -tags synctests -timeout 20m ./internal/app
 
+.PHONY: conformance
+conformance: chdb ## Run the test of every promise of the reference platforms, and print a line for each
+	@GO='$(GO)' scripts/conformance.sh
+
 .PHONY: ledger
 ledger: chdb ## Run the ledger's tests against the embedded ClickHouse and, where it is installed, clickhouse-server
 	$(GO) test -race ./analytics/...

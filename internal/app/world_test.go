@@ -202,7 +202,11 @@ func (w *world) receiver(port int, answer func(h *hit, rw http.ResponseWriter, r
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	srv := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	w.serve(ln, answer)
+}
+
+func (w *world) serve(ln net.Listener, answer func(h *hit, rw http.ResponseWriter, r *http.Request)) {
+	srv := &http.Server{ErrorLog: slog.NewLogLogger(w.log.Handler(), slog.LevelDebug), Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		var body strings.Builder
 		buf := make([]byte, 4096)
 		for {
