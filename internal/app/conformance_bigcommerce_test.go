@@ -1,7 +1,7 @@
 package app
 
 import (
-	"crypto/sha1" //nolint:gosec // the promise is a digest, not a signature
+	"crypto/sha1"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -139,7 +139,7 @@ func TestBigCommerce_04_TheBodyNamesScopeStoreDataAndProducer(t *testing.T) {
 				at: at, extensions: map[string]string{"storeid": "7654321"}})
 		time.Sleep(settle)
 		digest := func(canonical string) string {
-			sum := sha1.Sum([]byte(canonical)) //nolint:gosec // as above
+			sum := sha1.Sum([]byte(canonical))
 			return hex.EncodeToString(sum[:])
 		}
 		one := digest(`{"data":{"id":250,"type":"order"},"producer":"stores/abc123","scope":"store/order/created","store_id":"1234567"}`)

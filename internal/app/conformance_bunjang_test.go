@@ -20,7 +20,7 @@ func TestBunjang_01_OnlyHTTPSIsRegisteredAndAnOldHandshakeFailsTheAttempt(t *tes
 		if wrong := p.refused("acme", fields{"url": "http://hooks.example.com/a"}); !slices.Equal(wrong, []string{"url"}) {
 			t.Errorf("an http URL: the problem is with %q", wrong)
 		}
-		p.hooksWith(&tls.Config{Certificates: []tls.Certificate{p.cert}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, nil) //nolint:gosec // old on purpose
+		p.hooksWith(&tls.Config{Certificates: []tls.Certificate{p.cert}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, nil)
 		p.register("acme", "a", nil)
 		line := p.process()
 		time.Sleep(settle)

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"maps"
 	"math/big"
 	"net/http"
 	"os"
@@ -147,9 +148,7 @@ func (p *platform) refused(tenant string, f fields) (wrong []string) {
 
 func (p *platform) with(f fields) fields {
 	out := fields{"contract": p.contract}
-	for k, v := range f {
-		out[k] = v
-	}
+	maps.Copy(out, f)
 	return out
 }
 
