@@ -19,17 +19,19 @@ const DefaultContract = "standard"
 
 // Endpoint is a receiver as clients see it: without its secrets.
 type Endpoint struct {
-	_           struct{}          `additionalProperties:"true"` // clients ignore what they do not know
-	ID          string            `json:"id" example:"ep_aguhqyl7kjzdrgvlq5xwlkaw2i"`
-	Tenant      string            `json:"tenant" example:"acme"`
-	URL         string            `json:"url" example:"https://hooks.example.com/posthorn"`
-	Description string            `json:"description"`
-	Events      []string          `json:"events" doc:"Subscribed event type patterns; none means every type"`
-	Contract    string            `json:"contract" doc:"How a delivery looks on the wire"`
-	Headers     map[string]string `json:"headers" doc:"Sent with every POST besides the contract's own"`
-	Disabled    bool              `json:"disabled" doc:"Nothing is matched, and nothing is POSTed"`
-	OnDisable   string            `json:"on_disable" enum:"discard,park" doc:"What becomes of what is queued when it is disabled: it is discarded, or it waits"`
-	Paused      bool              `json:"paused" doc:"Events are matched and wait; nothing is POSTed"`
+	_             struct{}          `additionalProperties:"true"` // clients ignore what they do not know
+	ID            string            `json:"id" example:"ep_aguhqyl7kjzdrgvlq5xwlkaw2i"`
+	Tenant        string            `json:"tenant" example:"acme"`
+	URL           string            `json:"url" example:"https://hooks.example.com/posthorn"`
+	Description   string            `json:"description"`
+	Events        []string          `json:"events" doc:"Subscribed event type patterns; none means every type"`
+	Filter        string            `json:"filter,omitempty" doc:"A CEL expression that an event of a subscribed type has to meet as well"`
+	FilterTrouble *FilterTrouble    `json:"filter_trouble,omitempty" doc:"When the filter last could not decide, which leaves an event out; absent if it could within the last day"`
+	Contract      string            `json:"contract" doc:"How a delivery looks on the wire"`
+	Headers       map[string]string `json:"headers" doc:"Sent with every POST besides the contract's own"`
+	Disabled      bool              `json:"disabled" doc:"Nothing is matched, and nothing is POSTed"`
+	OnDisable     string            `json:"on_disable" enum:"discard,park" doc:"What becomes of what is queued when it is disabled: it is discarded, or it waits"`
+	Paused        bool              `json:"paused" doc:"Events are matched and wait; nothing is POSTed"`
 	// DisabledReason and DisabledAt are there while it is disabled.
 	DisabledReason string    `json:"disabled_reason,omitempty" enum:"requested,failing,exhausted,gone,inactive" doc:"Why it is disabled: it was asked for, it failed for too long, too many deliveries in a row ran out of attempts, it said that it is no more, or it had no event for too long"`
 	DisabledAt     time.Time `json:"disabled_at,omitzero" doc:"Since when it is disabled, and misses events"`
@@ -41,6 +43,12 @@ type Endpoint struct {
 	CreatedAt      time.Time `json:"created_at"`
 	UpdatedAt      time.Time `json:"updated_at"`
 	Version        int64     `json:"version" doc:"Counts changes from 1; the ETag is this number in quotes"`
+}
+
+// FilterTrouble says that a filter could not decide.
+type FilterTrouble struct {
+	At     time.Time `json:"at"`
+	Reason string    `json:"reason" enum:"invalid,cost,data,not_bool,error" doc:"It doesn't compile, it cost too much, the data is no JSON, it came to something else than true or false, or any other error"`
 }
 
 // Missed is a time in which an endpoint missed its events.
@@ -71,7 +79,7 @@ func viewOf(ep *webhook.Endpoint) Endpoint {
 		Contract: ep.Contract, Headers: ep.Headers, Disabled: ep.Disabled, RateLimit: ep.RateLimit,
 		MaxInFlight: ep.MaxInFlight, CreatedAt: ep.CreatedAt, UpdatedAt: ep.UpdatedAt, Version: ep.Version,
 	}
-	v.Paused, v.OnDisable, v.PurgeBefore = ep.Paused, onDisableDiscard, ep.PurgeBefore
+	v.Filter, v.Paused, v.OnDisable, v.PurgeBefore = ep.Filter, ep.Paused, onDisableDiscard, ep.PurgeBefore
 	v.Purging = !ep.PurgeBefore.IsZero() && time.Since(ep.PurgeBefore) < purgeSurfaces
 	if ep.OnDisable == webhook.OnDisablePark {
 		v.OnDisable = onDisablePark
@@ -97,6 +105,7 @@ type EndpointCreate struct {
 	URL         string            `json:"url" doc:"The http or https address to POST to" example:"https://hooks.example.com/posthorn"`
 	Description string            `json:"description,omitempty"`
 	Events      []string          `json:"events,omitempty" doc:"Event type patterns: segments between . or /, where * stands for one segment (at the end for any rest) and {name} for one. None means every type" example:"[\"order.*\"]"`
+	Filter      string            `json:"filter,omitempty" doc:"A CEL expression over type, source, subject, id, tenant, time, extension and data. Events of a subscribed type for which it isn't true are left out" example:"data.total > 100.0"`
 	Contract    string            `json:"contract,omitempty" default:"standard" doc:"How a delivery looks on the wire"`
 	Headers     map[string]string `json:"headers,omitempty" doc:"Sent with every POST besides the contract's own"`
 	Secret      string            `json:"secret,omitempty" writeOnly:"true" doc:"An existing signing secret, in the contract's format. One is generated if absent"`
@@ -111,7 +120,7 @@ func (c *EndpointCreate) endpoint(tenant string) *webhook.Endpoint {
 	ep := &webhook.Endpoint{
 		Tenant: tenant, URL: c.URL, Description: c.Description, Events: c.Events, Contract: c.Contract,
 		Headers: c.Headers, Disabled: c.Disabled, RateLimit: c.RateLimit, MaxInFlight: c.MaxInFlight,
-		Paused: c.Paused, OnDisable: onDisable(c.OnDisable),
+		Filter: c.Filter, Paused: c.Paused, OnDisable: onDisable(c.OnDisable),
 	}
 	if ep.Contract == "" {
 		ep.Contract = DefaultContract
@@ -126,6 +135,7 @@ type EndpointPatch struct {
 	URL         Member[string]             `json:"url,omitzero" doc:"Can't be null"`
 	Description Member[string]             `json:"description,omitzero"`
 	Events      Member[[]string]           `json:"events,omitzero" doc:"Replaces the whole list; null or an empty list means every type"`
+	Filter      Member[string]             `json:"filter,omitzero" doc:"null or an empty one: none"`
 	Contract    Member[string]             `json:"contract,omitzero" doc:"Must be what it is: the secret belongs to it"`
 	Headers     Member[map[string]*string] `json:"headers,omitzero" doc:"Headers named here are set, or removed by null; null instead of an object removes all"`
 	Disabled    Member[bool]               `json:"disabled,omitzero" doc:"What is queued is discarded or waits, as on_disable says"`
@@ -182,7 +192,7 @@ func (Member[T]) Schema(r huma.Registry) *huma.Schema {
 func (p *EndpointPatch) apply(ep *webhook.Endpoint) (named map[string]bool, errs []FieldError) {
 	named = map[string]bool{
 		"url": p.URL.Set, "description": p.Description.Set, "events": p.Events.Set, "headers": p.Headers.Set,
-		"disabled": p.Disabled.Set, "on_disable": p.OnDisable.Set, "paused": p.Paused.Set, "rate_limit": p.RateLimit.Set, "max_in_flight": p.MaxInFlight.Set,
+		"filter": p.Filter.Set, "disabled": p.Disabled.Set, "on_disable": p.OnDisable.Set, "paused": p.Paused.Set, "rate_limit": p.RateLimit.Set, "max_in_flight": p.MaxInFlight.Set,
 	}
 	if p.URL.Null {
 		errs = append(errs, FieldError{"url", "an endpoint can't be without one; delete the endpoint instead"})
@@ -193,6 +203,7 @@ func (p *EndpointPatch) apply(ep *webhook.Endpoint) (named map[string]bool, errs
 	replace(&ep.URL, p.URL)
 	replace(&ep.Description, p.Description)
 	replace(&ep.Events, p.Events)
+	replace(&ep.Filter, p.Filter)
 	replace(&ep.Disabled, p.Disabled)
 	replace(&ep.Paused, p.Paused)
 	if p.OnDisable.Set {
@@ -256,6 +267,6 @@ func cloneOf(ep *webhook.Endpoint) *webhook.Endpoint {
 func sameSettings(a, b *webhook.Endpoint) bool {
 	return a.URL == b.URL && a.Description == b.Description && slices.Equal(a.Events, b.Events) &&
 		a.Contract == b.Contract && maps.Equal(a.Headers, b.Headers) && a.Disabled == b.Disabled &&
-		a.OnDisable == b.OnDisable && a.Paused == b.Paused &&
+		a.Filter == b.Filter && a.OnDisable == b.OnDisable && a.Paused == b.Paused &&
 		a.RateLimit == b.RateLimit && a.MaxInFlight == b.MaxInFlight
 }

@@ -190,7 +190,7 @@ func (s *server) getEndpoint(_ context.Context, in *EndpointParam) (*endpointOut
 	if !ok || ep.Tenant != in.Tenant {
 		return nil, notFound(in.ID)
 	}
-	return &endpointOutput{ETag: etag(ep.Version), Body: viewOf(ep)}, nil
+	return &endpointOutput{ETag: etag(ep.Version), Body: s.view(ep)}, nil
 }
 
 type updateInput struct {
@@ -234,7 +234,7 @@ func (s *server) updateEndpoint(ctx context.Context, in *updateInput) (*endpoint
 	if changed {
 		s.log.InfoContext(ctx, "endpoint updated", "tenant", ep.Tenant, "endpoint", ep.ID, "version", ep.Version)
 	}
-	return &endpointOutput{ETag: etag(ep.Version), Body: viewOf(ep)}, nil
+	return &endpointOutput{ETag: etag(ep.Version), Body: s.view(ep)}, nil
 }
 
 // patch applies a patch and lists what is wrong with the fields that it names.

@@ -58,7 +58,7 @@ func (s *server) endpointPage(ctx context.Context, in PageParams, filter Endpoin
 			if !s.wanted(filter, ep) {
 				continue
 			}
-			list.Items = append(list.Items, viewOf(ep))
+			list.Items = append(list.Items, s.view(ep))
 			if len(list.Items) == in.Limit {
 				if i < len(page)-1 || next != "" {
 					list.Next = encodeCursor(ep.ID)

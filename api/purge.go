@@ -75,5 +75,5 @@ func (s *server) purgeEndpoint(ctx context.Context, in *purgeInput) (*endpointOu
 	if changed {
 		s.log.InfoContext(ctx, "endpoint purged", "tenant", ep.Tenant, "endpoint", ep.ID, "before", ep.PurgeBefore)
 	}
-	return &endpointOutput{ETag: etag(ep.Version), Body: viewOf(ep)}, nil
+	return &endpointOutput{ETag: etag(ep.Version), Body: s.view(ep)}, nil
 }

@@ -68,6 +68,7 @@ func (w *matchWorker) handle(k *Work) error {
 		tasks, err = w.split(d, task.Event)
 		end(len(w.subs), tasks)
 	} else {
+		w.subs = w.m.cfg.Subscriptions.Wanted(w.subs, task.Event)
 		err = w.deliver(d, task.Event, version)
 		end(len(w.subs), 0)
 	}

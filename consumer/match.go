@@ -15,6 +15,9 @@ import (
 type Subscriber struct {
 	EndpointID string
 	Contract   string
+	// Filter is what [Subscriptions.Wanted] decides by; nil for a subscriber that
+	// wants every event of its types.
+	Filter any
 }
 
 // Subscriptions is the registry as matching sees it.
@@ -25,6 +28,9 @@ type Subscriptions interface {
 	// between first and last (both included; empty: no bound), in ID order,
 	// and returns the registry's version.
 	Match(dst []Subscriber, tenant, eventType, first, last string) ([]Subscriber, webhook.RegistryVersion)
+	// Wanted removes the subscribers whose filters don't want the event, in
+	// place. It is called for no more than a task's at a time.
+	Wanted(subs []Subscriber, e *webhook.Event) []Subscriber
 }
 
 // Bodies builds what is POSTed.

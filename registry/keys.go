@@ -19,6 +19,7 @@ const (
 	KindEndpoint  = "endpoint"  // written by users
 	KindBreaker   = "breaker"   // learned: see [BreakerState]
 	KindHealth    = "health"    // learned
+	KindFilter    = "filter"    // learned: see [webhook.FilterTrouble]
 	KindHeartbeat = "heartbeat" // written by every process each minute: see [Clock]
 )
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -68,13 +69,16 @@ func NewLearned(cfg LearnedConfig) (*Learned, error) {
 	return l, nil
 }
 
+// learnedKinds are gone with their endpoint.
+var learnedKinds = [...]string{KindBreaker, KindHealth, KindFilter}
+
 func (l *Learned) record(key string, value []byte) (*kgo.Record, error) {
 	kind, _, err := SplitKey(key)
 	if err != nil {
 		return nil, err
 	}
-	if kind != KindBreaker && kind != KindHealth {
-		return nil, fmt.Errorf("registry key %.80q: only %s/ID and %s/ID are learned, others are written under the lock", key, KindBreaker, KindHealth)
+	if !slices.Contains(learnedKinds[:], kind) {
+		return nil, fmt.Errorf("registry key %.80q: only records %v are learned, others are written under the lock", key, learnedKinds)
 	}
 	if len(value) > MaxRecordBytes {
 		return nil, fmt.Errorf("%w: %s has %d bytes, at most %d are allowed", ErrTooLarge, key, len(value), MaxRecordBytes)
@@ -82,7 +86,7 @@ func (l *Learned) record(key string, value []byte) (*kgo.Record, error) {
 	return &kgo.Record{Topic: l.cfg.Topic, Key: []byte(key), Value: value}, nil
 }
 
-// Put writes a record "breaker/ID" or "health/ID" and waits until Kafka has
+// Put writes a record "breaker/ID", "health/ID" or "filter/ID" and waits until Kafka has
 // it; a nil value removes the key. If ctx ends earlier, it may still be
 // written. The value must not be changed afterwards.
 func (l *Learned) Put(ctx context.Context, key string, value []byte) error {

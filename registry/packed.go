@@ -8,6 +8,7 @@ import (
 	"time"
 	"unique"
 
+	"posthorn/registry/filter"
 	"posthorn/registry/match"
 	"posthorn/webhook"
 )
@@ -25,7 +26,7 @@ type row struct {
 }
 
 // pack encodes what a row doesn't hold elsewhere (ID, tenant, contract,
-// patterns and disabled are in the row and the index). It never leaves the
+// filter, patterns and disabled are in the row and the index). It never leaves the
 // process, so it carries no version.
 func pack(ep *webhook.Endpoint) string {
 	b := make([]byte, 0, 384)
@@ -135,6 +136,9 @@ func (r *row) unpack() *webhook.Endpoint {
 	ep.CreatedAt, ep.UpdatedAt = p.time(), p.time()
 	ep.Version = p.int()
 	p.state(ep)
+	if r.Filter != nil {
+		ep.Filter = r.Filter.Source()
+	}
 	return ep
 }
 
@@ -184,9 +188,9 @@ func (p *unpacker) time() time.Time {
 }
 
 // newRow packs an endpoint. The row keeps the contract's name as it is given.
-func newRow(ep *webhook.Endpoint, contract string) *row {
+func newRow(ep *webhook.Endpoint, contract string, wants *filter.Program) *row {
 	r := &row{tenant: unique.Make(ep.Tenant), packed: pack(ep)}
 	r.ID = r.packed[:len(ep.ID)]
-	r.Contract = contract
+	r.Contract, r.Filter = contract, wants
 	return r
 }

@@ -8,6 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"posthorn/registry/filter"
 	"posthorn/registry/match"
 	"posthorn/webhook"
 )
@@ -94,6 +95,11 @@ func ValidateEndpoint(ep *webhook.Endpoint, policy Policy) []FieldError {
 	for i, pattern := range ep.Events[:min(len(ep.Events), MaxPatterns)] {
 		if err := match.ValidatePattern(pattern); err != nil {
 			add(fmt.Sprintf("events[%d]", i), "%v", err)
+		}
+	}
+	if ep.Filter != "" {
+		if err := filter.Compile(ep.Filter); err != nil {
+			add("filter", "%v", err)
 		}
 	}
 	if policy.CheckContract != nil {

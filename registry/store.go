@@ -26,6 +26,7 @@ type Store struct {
 	mu        sync.RWMutex
 	endpoints btree.Map[string, *row]
 	contracts map[string]string
+	filters   filters
 	raw       map[string]*table // by kind
 }
 
@@ -34,6 +35,7 @@ func NewStore() *Store {
 	return &Store{
 		index:     match.New(),
 		contracts: make(map[string]string),
+		filters:   make(filters),
 		raw:       make(map[string]*table),
 	}
 }
@@ -79,6 +81,7 @@ func (s *Store) applyEndpoint(id string, value []byte) error {
 		// A replaced one goes too: its key in the map is part of the old row,
 		// and would keep that alive.
 		s.endpoints.Delete(id)
+		s.filters.release(old.Filter)
 		if ep == nil || ep.Tenant != old.tenant.Value() {
 			s.index.Delete(old.tenant.Value(), id)
 		}
@@ -86,7 +89,7 @@ func (s *Store) applyEndpoint(id string, value []byte) error {
 	if ep == nil {
 		return nil
 	}
-	r := newRow(ep, s.contract(ep.Contract))
+	r := newRow(ep, s.contract(ep.Contract), s.filters.use(ep.Filter))
 	s.endpoints.Set(r.ID, r)
 	s.index.Put(ep.Tenant, &r.Endpoint, ep.Events, ep.Disabled)
 	return nil

@@ -206,7 +206,7 @@ func (tx *Tx) Delete(id string) error {
 		}
 	}
 	tx.stage(Key(KindEndpoint, id), staged{})
-	for _, kind := range [...]string{KindBreaker, KindHealth} {
+	for _, kind := range learnedKinds {
 		if _, ok := tx.Raw(kind, id); ok {
 			tx.stage(Key(kind, id), staged{})
 		}

@@ -17,6 +17,9 @@ type Endpoint struct {
 	Description string `json:"description,omitempty"`
 	// Events are the subscribed type patterns; empty means every type.
 	Events []string `json:"events,omitempty"`
+	// Filter is a CEL expression that an event of a subscribed type has to meet as
+	// well; empty for none.
+	Filter string `json:"filter,omitempty"`
 	// Contract names how a delivery looks on the wire, "standard" by default.
 	Contract string `json:"contract"`
 	// Headers are sent with every POST besides the contract's own.

@@ -118,7 +118,7 @@ func (c *endpointCreateCmd) Run(ctx context.Context, io streams) error {
 		return err
 	}
 	change := cli.EndpointChange{
-		URL: &c.URL, Description: given(c.Description), Contract: given(c.Contract), Secret: given(secret),
+		URL: &c.URL, Description: given(c.Description), Contract: given(c.Contract), Secret: given(secret), Filter: given(c.Filter),
 		Disabled: given(c.Disabled), RateLimit: given(c.RateLimit), MaxInFlight: given(c.MaxInFlight),
 	}
 	if len(c.Events) > 0 {
@@ -167,7 +167,7 @@ func (c *endpointUpdateCmd) Run(ctx context.Context, io streams) error {
 		return err
 	}
 	change := cli.EndpointChange{
-		URL: c.URL, Description: c.Description, OnDisable: c.OnDisable,
+		URL: c.URL, Description: c.Description, OnDisable: c.OnDisable, Filter: c.Filter,
 		Disabled: c.Disabled, RateLimit: c.RateLimit, MaxInFlight: c.MaxInFlight,
 	}
 	if len(c.Events) > 0 {

@@ -88,6 +88,7 @@ type endpointCreateCmd struct {
 	apiFlags
 	URL         string   `required:"" help:"Where deliveries are POSTed to."`
 	Events      []string `placeholder:"TYPE" help:"Event types to subscribe to, such as order.*; without any, all."`
+	Filter      string   `placeholder:"CEL" help:"Only events for which this expression is true, such as 'data.total > 100.0'."`
 	Contract    string   `help:"How deliveries look: standard (the default), bunship, bunjang, bigcommerce, or one of your own."`
 	Header      []string `sep:"none" placeholder:"'NAME: VALUE'" help:"A header to send along; can be repeated."`
 	Secret      string   `placeholder:"SECRET|@FILE" help:"Bring an existing signing secret along, in place of a new one."`
@@ -109,6 +110,7 @@ type endpointUpdateCmd struct {
 	ID           string   `arg:"" help:"The endpoint's ID."`
 	URL          *string  `help:"Where deliveries are POSTed to."`
 	Events       []string `placeholder:"TYPE" xor:"events" help:"Event types to subscribe to, in place of those so far."`
+	Filter       *string  `placeholder:"CEL" help:"Only events for which this expression is true; an empty one for none."`
 	AllEvents    bool     `xor:"events" help:"Subscribe to all events."`
 	Header       []string `sep:"none" placeholder:"'NAME: VALUE'" xor:"header" help:"A header to set; can be repeated."`
 	RemoveHeader []string `placeholder:"NAME" help:"A header to send no longer."`

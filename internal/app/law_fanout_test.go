@@ -95,6 +95,8 @@ func (c crowd) Match(dst []consumer.Subscriber, _, _, _, _ string) ([]consumer.S
 	return append(dst, c...), webhook.RegistryVersion{}
 }
 
+func (crowd) Wanted(subs []consumer.Subscriber, _ *webhook.Event) []consumer.Subscriber { return subs }
+
 // oneBody is a body that is as large for each event.
 type oneBody []byte
 

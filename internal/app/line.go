@@ -259,7 +259,9 @@ func longestTimeout(set contract.Set) (longest time.Duration) {
 }
 
 func (l *Line) buildMatch(ctx context.Context) error {
-	subs := &subscriptions{follower: l.follower, store: l.store}
+	troubles := &filterTroubles{count: l.metrics.FilterTrouble, send: l.learn.send, log: l.log, exists: l.learn.exists, said: make(map[string]saidTrouble)}
+	l.onChange = append(l.onChange, troubles.changed)
+	subs := &subscriptions{follower: l.follower, store: l.store, trouble: troubles.note}
 	matcher := func(events consumer.Events, inFlight int64) *consumer.Matcher {
 		return consumer.NewMatcher(consumer.MatcherConfig{
 			Events: events, Subscriptions: subs, Bodies: bodies{l.contracts}, Producer: l.producer,

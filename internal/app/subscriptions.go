@@ -3,11 +3,13 @@ package app
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"posthorn/consumer"
 	"posthorn/contract"
 	"posthorn/registry"
+	"posthorn/registry/filter"
 	"posthorn/registry/match"
 	"posthorn/webhook"
 )
@@ -17,6 +19,8 @@ type subscriptions struct {
 	follower *registry.Follower
 	store    *registry.Store
 	scratch  sync.Pool // of *[]*match.Endpoint
+	// trouble is told of a filter that could not decide.
+	trouble func(endpointID, expression string, why filter.Trouble)
 }
 
 // WaitCurrent implements consumer.Subscriptions.
@@ -37,11 +41,36 @@ func (s *subscriptions) Match(dst []consumer.Subscriber, tenant, eventType, firs
 	}
 	version := s.follower.Version()
 	for _, e := range *found {
-		dst = append(dst, consumer.Subscriber{EndpointID: e.ID, Contract: e.Contract})
+		sub := consumer.Subscriber{EndpointID: e.ID, Contract: e.Contract}
+		if e.Filter != nil {
+			sub.Filter = e.Filter
+		}
+		dst = append(dst, sub)
 	}
 	clear(*found)
 	s.scratch.Put(found)
 	return dst, version
+}
+
+// Wanted implements consumer.Subscriptions.
+func (s *subscriptions) Wanted(subs []consumer.Subscriber, e *webhook.Event) []consumer.Subscriber {
+	filtered := func(sub consumer.Subscriber) bool { return sub.Filter != nil }
+	if !slices.ContainsFunc(subs, filtered) {
+		return subs
+	}
+	var event filter.Event
+	event.Reset(e)
+	return slices.DeleteFunc(subs, func(sub consumer.Subscriber) bool {
+		program, ok := sub.Filter.(*filter.Program)
+		if !ok {
+			return false
+		}
+		wanted, trouble := program.Wants(&event)
+		if trouble != "" {
+			s.trouble(sub.EndpointID, program.Source(), trouble)
+		}
+		return !wanted
+	})
 }
 
 // bodies is the contracts as consumer.Bodies.

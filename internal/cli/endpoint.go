@@ -20,6 +20,7 @@ type EndpointChange struct {
 	URL         *string   `json:"url,omitempty"`
 	Description *string   `json:"description,omitempty"`
 	Events      *[]string `json:"events,omitempty"`
+	Filter      *string   `json:"filter,omitempty"`
 	Contract    *string   `json:"contract,omitempty"`
 	// Headers are those to set (nil values: to remove); a pointer to a nil map
 	// removes all.
@@ -40,6 +41,7 @@ type endpoint struct {
 	URL         string            `json:"url"`
 	Description string            `json:"description"`
 	Events      []string          `json:"events"`
+	Filter      string            `json:"filter"`
 	Contract    string            `json:"contract"`
 	Headers     map[string]string `json:"headers"`
 	Disabled    bool              `json:"disabled"`
@@ -99,7 +101,7 @@ func (e Endpoints) Get(ctx context.Context, id string) error {
 // change is refused when the endpoint has another version meanwhile.
 func (e Endpoints) Update(ctx context.Context, id string, c EndpointChange, ifMatch int64) error {
 	if c == (EndpointChange{}) {
-		return usagef("nothing to change: give at least one of --url, --events, --description, --header, --disabled, --on-disable, --rate-limit, --max-in-flight")
+		return usagef("nothing to change: give at least one of --url, --events, --filter, --description, --header, --disabled, --on-disable, --rate-limit, --max-in-flight")
 	}
 	header := http.Header{"Content-Type": {"application/merge-patch+json"}} // RFC 7396
 	if ifMatch != 0 {
@@ -203,6 +205,7 @@ func (e Endpoints) show(answer []byte) error {
 	line("url", ep.URL)
 	line("description", ep.Description)
 	line("events", eventsOf(ep))
+	line("filter", ep.Filter)
 	line("contract", ep.Contract)
 	for _, name := range sortedKeys(ep.Headers) {
 		line("header", name+": "+ep.Headers[name])

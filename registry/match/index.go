@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"unique"
+
+	"posthorn/registry/filter"
 )
 
 // Endpoint is what the index yields. It is never changed after
@@ -16,6 +18,8 @@ type Endpoint struct {
 	// Contract names how a delivery's body is built: a matcher needs nothing
 	// else of an endpoint.
 	Contract string
+	// Filter decides which events of a subscribed type are wanted; nil: all.
+	Filter *filter.Program
 	// patterns are those it is stored under, joined by line feeds, so that
 	// replacing and deleting need no help from the caller. Interned, since
 	// most endpoints share their list with many others.
