@@ -20,6 +20,8 @@ const (
 	KindBreaker   = "breaker"   // learned: see [BreakerState]
 	KindHealth    = "health"    // learned
 	KindFilter    = "filter"    // learned: see [webhook.FilterTrouble]
+	KindReplay    = "replay"    // written by users: see [webhook.Replay]; its ID is "tenant/ID"
+	KindProgress  = "progress"  // learned: see [webhook.ReplayProgress]; by the replay's ID
 	KindHeartbeat = "heartbeat" // written by every process each minute: see [Clock]
 )
 

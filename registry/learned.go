@@ -33,7 +33,7 @@ func (c *LearnedConfig) Validate() error {
 	return nil
 }
 
-// Learned writes what the system itself finds out, breaker and health, under
+// Learned writes what the system itself finds out, such as breakers, under
 // keys that no user's change rewrites but a deletion. It needs no lock: each
 // key has one writer, the owner of the endpoint, and the last record counts.
 type Learned struct {
@@ -69,7 +69,7 @@ func NewLearned(cfg LearnedConfig) (*Learned, error) {
 	return l, nil
 }
 
-// learnedKinds are gone with their endpoint.
+// learnedKinds are learned of endpoints, and gone with them.
 var learnedKinds = [...]string{KindBreaker, KindHealth, KindFilter}
 
 func (l *Learned) record(key string, value []byte) (*kgo.Record, error) {
@@ -77,8 +77,8 @@ func (l *Learned) record(key string, value []byte) (*kgo.Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(learnedKinds[:], kind) {
-		return nil, fmt.Errorf("registry key %.80q: only records %v are learned, others are written under the lock", key, learnedKinds)
+	if kind != KindProgress && !slices.Contains(learnedKinds[:], kind) {
+		return nil, fmt.Errorf("registry key %.80q: only records %v and %s are learned, others are written under the lock", key, learnedKinds, KindProgress)
 	}
 	if len(value) > MaxRecordBytes {
 		return nil, fmt.Errorf("%w: %s has %d bytes, at most %d are allowed", ErrTooLarge, key, len(value), MaxRecordBytes)
@@ -86,7 +86,7 @@ func (l *Learned) record(key string, value []byte) (*kgo.Record, error) {
 	return &kgo.Record{Topic: l.cfg.Topic, Key: []byte(key), Value: value}, nil
 }
 
-// Put writes a record "breaker/ID", "health/ID" or "filter/ID" and waits until Kafka has
+// Put writes a record that is learned, such as "breaker/ID", and waits until Kafka has
 // it; a nil value removes the key. If ctx ends earlier, it may still be
 // written. The value must not be changed afterwards.
 func (l *Learned) Put(ctx context.Context, key string, value []byte) error {

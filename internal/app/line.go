@@ -93,6 +93,7 @@ type Line struct {
 	stages         []*consumer.Stage
 	sink           *sink.Sink // nil without a ledger
 	malformed      *malformedSink
+	learned        *registry.Learned
 	learn          *learner
 	started        atomic.Bool // everything is built
 	// onChange is told of registry records; it is complete before the
@@ -203,6 +204,9 @@ func (l *Line) buildStages(ctx context.Context) error {
 	l.malformed = &malformedSink{producer: l.producer, invalid: topics.Name(l.cfg.Prefix, topics.RoleInvalid), observe: l.metrics.Invalid}
 	if l.opts.Roles.Has(RoleMatch) {
 		if err := l.buildMatch(ctx); err != nil {
+			return err
+		}
+		if err := l.buildReplays(); err != nil {
 			return err
 		}
 	}

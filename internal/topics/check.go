@@ -165,6 +165,8 @@ func (c *checker) config(t *Topic, key string, replicas int) {
 	switch {
 	case key == keyCleanup && t.Role == RoleRegistry:
 		c.add(KindCleanup, t.Name, true, "cleanup.policy is %q and must be compact: anything else deletes endpoints; posthorn topics apply sets it", have)
+	case key == keyCleanup && t.Role == RoleReplays:
+		c.add(KindCleanup, t.Name, true, "cleanup.policy is %q and must be compact: anything else deletes replays that are paused; posthorn topics apply sets it", have)
 	case key == keyCleanup:
 		c.add(KindCleanup, t.Name, true, "cleanup.policy is %q and must be delete: compaction would drop records of the same endpoint; posthorn topics apply sets it", have)
 	case key == keyRetention && shorter(have, t.MinRetention):

@@ -28,6 +28,7 @@ const (
 	RoleEvents     Role = "events"
 	RoleInvalid    Role = "invalid"
 	RoleAudit      Role = "audit"
+	RoleReplays    Role = "replays"
 )
 
 // The topic configurations (Kafka's "Topic Configs") that a plan sets.
@@ -82,6 +83,10 @@ func MaxMessageBytes(c *config.Config) int32 {
 	return int32(max(config.MiB, 2*largest+64*config.KiB)) // at most 2 × 16 MiB and 64 KiB
 }
 
+// ReplaysPartitions is the partition count of the topic of replays: over how many
+// processes they can spread.
+const ReplaysPartitions = 4
+
 // compactionLag is how long a dropped record of the registry, such as an old
 // secret, may stay on disk once its segment could be compacted.
 const compactionLag = 24 * time.Hour
@@ -115,6 +120,12 @@ func Plan(c *config.Config) []Topic {
 	// The broker's own time, by which processes compare their clocks with it.
 	registry.Configs[keyTimestamps] = "LogAppendTime"
 
+	// A replay that is paused keeps its record for as long as it takes.
+	replays := named(RoleReplays, ReplaysPartitions, 0)
+	delete(replays.Configs, keyRetention)
+	delete(replays.Configs, keyBytes)
+	replays.Configs[keyCleanup] = "compact"
+
 	fanout := named(RoleFanout, p.Fanout, r.Fanout)
 	deliveries := named(RoleDeliveries, p.Deliveries, r.Deliveries)
 	fanout.MinRetention, deliveries.MinRetention = c.Delivery.MaxAge, c.Delivery.MaxAge
@@ -131,6 +142,7 @@ func Plan(c *config.Config) []Topic {
 		named(RoleEvents, p.Events, r.Events),
 		named(RoleInvalid, p.Invalid, r.Invalid),
 		named(RoleAudit, 1, r.Audit),
+		replays,
 	)
 }
 

@@ -95,7 +95,7 @@ func TestPlanHasEveryTopicOfTheLine(t *testing.T) {
 			t.Errorf("%s: %d replicas, min in sync %s", topic.Name, topic.Replicas, topic.Configs[keyMinInsync])
 		}
 	}
-	want := "registry/1 fanout/8 deliveries/32 retry.5s/32 retry.1m/32 retry.5m/32 retry.15m/32 retry.1h/32 attempts/8 dead/8 events/4 invalid/4 audit/1"
+	want := "registry/1 fanout/8 deliveries/32 retry.5s/32 retry.1m/32 retry.5m/32 retry.15m/32 retry.1h/32 attempts/8 dead/8 events/4 invalid/4 audit/1 replays/4"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}

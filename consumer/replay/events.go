@@ -1,0 +1,137 @@
+package replay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"posthorn/consumer"
+	"posthorn/consumer/eventlog"
+	"posthorn/webhook"
+)
+
+// fetchBytes is how much of a log is read at a time.
+const fetchBytes = 256 << 10
+
+// EventsConfig is what [OpenEvents] works on.
+type EventsConfig struct {
+	Log    *eventlog.Log
+	Events consumer.Events
+	Bodies consumer.Bodies
+	// Topics are those of the sources.
+	Topics func(ctx context.Context) ([]string, error)
+	// Covering returns what reports whether one of the patterns covers an event
+	// type; it is asked for every event.
+	Covering func(patterns []string) func(eventType string) bool
+	// MaxRecord is the largest body that the line takes, in bytes.
+	MaxRecord int
+}
+
+// events is a stretch of the event topics as a [Source].
+type events struct {
+	cfg    *EventsConfig
+	replay *webhook.Replay
+	wanted func(eventType string) bool
+	read   eventlog.Walk // up to where Next has returned what there is
+	passed eventlog.Walk
+}
+
+// OpenEvents finds where the events of a replay lie, or goes on where its
+// progress says.
+func OpenEvents(ctx context.Context, cfg *EventsConfig, r *webhook.Replay, at *webhook.ReplayProgress) (Source, error) {
+	e := &events{cfg: cfg, replay: r, wanted: func(string) bool { return true }}
+	if len(r.Events) > 0 {
+		e.wanted = cfg.Covering(r.Events)
+	}
+	if at != nil {
+		if err := json.Unmarshal(at.Position, &e.passed); err != nil {
+			return nil, fmt.Errorf("%w: reading its position: %w", ErrNever, err)
+		}
+	} else {
+		topics, err := cfg.Topics(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if e.passed, err = cfg.Log.Stretches(ctx, topics, r.Since, r.Until); err != nil {
+			return nil, err
+		}
+	}
+	e.Rewind()
+	return e, nil
+}
+
+// Next implements [Source].
+func (e *events) Next(ctx context.Context, to Target) (Batch, error) {
+	i := e.read.Next()
+	if i < 0 {
+		return Batch{Finished: true}, nil
+	}
+	s := e.read[i]
+	records, next, err := e.cfg.Log.Fetch(ctx, s.Topic, s.Partition, s.At, fetchBytes)
+	if gone, ok := errors.AsType[*eventlog.OutOfRangeError](err); ok {
+		e.read.Skip(i, gone.LogStart)
+		return Batch{}, nil
+	}
+	if err != nil {
+		return Batch{}, err
+	}
+	b := Batch{Scanned: len(records)}
+	var last time.Time
+	for _, r := range records {
+		last = r.Timestamp
+		if r.Offset >= s.To || r.Timestamp.Before(e.replay.Since) || !r.Timestamp.Before(e.replay.Until) {
+			continue
+		}
+		if item, ok := e.item(r, to); ok {
+			item.place, item.next = i, r.Offset+1
+			b.Items = append(b.Items, item)
+		}
+	}
+	e.read.Read(i, next, last)
+	return b, nil
+}
+
+// item makes a delivery of a record, if it is an event that the endpoint is
+// subscribed to.
+func (e *events) item(r *kgo.Record, to Target) (Item, bool) {
+	task, why := e.cfg.Events.Read(r)
+	if why != nil {
+		return Item{}, false // it went to the topic of invalid events in its time
+	}
+	ev := task.Event
+	if ev.Tenant != e.replay.Tenant || !e.wanted(ev.Type) || !to.Matches(ev) {
+		return Item{}, false
+	}
+	body, contentType, err := e.cfg.Bodies.Body(to.Contract, ev)
+	if err != nil || len(body) > e.cfg.MaxRecord {
+		return Item{Skip: true}, true
+	}
+	return Item{Delivery: webhook.Delivery{
+		ID:      webhook.DeliveryID(ev.Source, ev.ID, e.replay.EndpointID),
+		EventID: ev.ID, EventSource: ev.Source, EventType: ev.Type,
+		Contract: to.Contract, ContentType: contentType, BodyID: webhook.BodyID(body), Source: ev.Position,
+		Traceparent: ev.Traceparent, Tracestate: ev.Tracestate, Body: body,
+	}}, true
+}
+
+// Passed implements [Source].
+func (e *events) Passed(i Item) { e.passed.Read(i.place, i.next, time.Time{}) }
+
+// PassedAll implements [Source].
+func (e *events) PassedAll() { e.passed = e.read.Clone() }
+
+// Rewind implements [Source].
+func (e *events) Rewind() { e.read = e.passed.Clone() }
+
+// Tell implements [Source].
+func (e *events) Tell(p *webhook.ReplayProgress) (err error) {
+	p.Total, p.Finished, p.Lost = e.passed.Progress()
+	if p.Position, err = json.Marshal(e.passed); err != nil {
+		return fmt.Errorf("encoding a replay's position: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package replay
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"posthorn/webhook"
+)
+
+// pageSize is how many deliveries are asked for at a time: each comes with its
+// body.
+const pageSize = 100
+
+// Ledger knows the deliveries that failed.
+type Ledger interface {
+	// Count returns how many a replay is about.
+	Count(ctx context.Context, r *webhook.Replay) (int64, error)
+	// Page returns up to limit of them behind a cursor, "" at the start, and how
+	// many were looked at; more says whether any are left. Each delivery comes
+	// once, whatever its runs.
+	Page(ctx context.Context, r *webhook.Replay, after string, limit int) (page []Failed, last string, more bool, err error)
+}
+
+// Failed is a delivery to be made again.
+type Failed struct {
+	Delivery webhook.Delivery // Body is nil if it can't be had any more
+	Cursor   string
+}
+
+// failed is deliveries of the ledger as a [Source].
+type failed struct {
+	ledger Ledger
+	replay *webhook.Replay
+	at     failedPosition
+	after  string // of the last page
+	page   int64  // how many it had
+}
+
+// failedPosition is the form of a position.
+type failedPosition struct {
+	Cursor   string `json:"cursor"`
+	Total    int64  `json:"total"`
+	Finished int64  `json:"finished"`
+}
+
+// OpenFailed counts the deliveries of a replay, or goes on where its progress
+// says.
+func OpenFailed(ctx context.Context, l Ledger, r *webhook.Replay, at *webhook.ReplayProgress) (Source, error) {
+	f := &failed{ledger: l, replay: r}
+	if at != nil {
+		if err := json.Unmarshal(at.Position, &f.at); err != nil {
+			return nil, fmt.Errorf("%w: reading its position: %w", ErrNever, err)
+		}
+		return f, nil
+	}
+	var err error
+	f.at.Total, err = l.Count(ctx, r)
+	return f, err
+}
+
+// Next implements [Source].
+func (f *failed) Next(ctx context.Context, _ Target) (Batch, error) {
+	page, last, more, err := f.ledger.Page(ctx, f.replay, f.at.Cursor, pageSize)
+	if err != nil {
+		return Batch{}, err
+	}
+	b := Batch{Scanned: len(page), Finished: !more}
+	for i := range page {
+		b.Items = append(b.Items, Item{Delivery: page[i].Delivery, Skip: page[i].Delivery.Body == nil, cursor: page[i].Cursor})
+	}
+	f.after = last
+	return b, nil
+}
+
+// Passed implements [Source].
+func (f *failed) Passed(i Item) {
+	f.at.Cursor = i.cursor
+	f.at.Finished++
+}
+
+// PassedAll implements [Source].
+func (f *failed) PassedAll() {
+	if f.after != "" {
+		f.at.Cursor = f.after
+	}
+}
+
+// Rewind implements [Source]: Next always goes on from the position.
+func (f *failed) Rewind() {}
+
+// Tell implements [Source].
+func (f *failed) Tell(p *webhook.ReplayProgress) (err error) {
+	p.Total, p.Finished = f.at.Total, f.at.Finished
+	if p.Position, err = json.Marshal(f.at); err != nil {
+		return fmt.Errorf("encoding a replay's position: %w", err)
+	}
+	return nil
+}
