@@ -46,6 +46,9 @@ type Tx interface {
 	PutRaw(kind, id string, value []byte) error
 	// Now is the time of the change.
 	Now() time.Time
+	// StartReplay has the replay with that record ID ("tenant/ID") taken up, if
+	// and only if the change is made.
+	StartReplay(key string) error
 	// Audit writes an entry that is there if and only if the change is made.
 	Audit(entry *webhook.AuditEntry) error
 }
@@ -134,6 +137,8 @@ type Config struct {
 	// Ledger answers what became of deliveries. Optional: without it these
 	// requests answer 503.
 	Ledger Ledger
+	// Line puts deliveries on the line. Optional as well.
+	Line Line
 	// RestrictHosts refuses requests whose Host is neither localhost, nor a
 	// loopback address, nor among AllowedHosts. Set it where the API listens
 	// on loopback: a web page whose name was made to resolve there (DNS

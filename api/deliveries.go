@@ -20,14 +20,8 @@ type DeliveryParam struct {
 	ID string `path:"id" maxLength:"64" doc:"The delivery's ID" example:"dlv_mod5qzbbwmhddwd55ps7pcm7ka"`
 }
 
-// PageParam is which part of a list.
-type PageParam struct {
-	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"500" doc:"Most entries on the page"`
-	Cursor string `query:"cursor" maxLength:"500" doc:"The next of the page before"`
-}
-
-// after is the ledger's own cursor.
-func (p *PageParam) after() (string, error) {
+// ledgerCursor is the ledger's own cursor in a page's.
+func ledgerCursor(p PageParams) (string, error) {
 	text, err := base64.RawURLEncoding.DecodeString(p.Cursor)
 	if err != nil {
 		return "", ErrBadCursor
@@ -61,7 +55,7 @@ func (s *server) registerDeliveries() {
 
 type listDeliveriesInput struct {
 	TenantParam
-	PageParam
+	PageParams
 	Endpoint string    `query:"endpoint" maxLength:"64" doc:"Only those to this endpoint"`
 	Type     string    `query:"type" maxLength:"255" doc:"Only those of this event type"`
 	Event    string    `query:"event" maxLength:"1024" doc:"Only those of the event with this ID"`
@@ -70,16 +64,14 @@ type listDeliveriesInput struct {
 	Until    time.Time `query:"until" doc:"Begun before this time"`
 }
 
-type listDeliveriesOutput struct{ Body DeliveryList }
-
-func (s *server) listDeliveries(ctx context.Context, in *listDeliveriesInput) (*listDeliveriesOutput, error) {
+func (s *server) listDeliveries(ctx context.Context, in *listDeliveriesInput) (*pageOutput[Delivery], error) {
 	if err := s.needLedger(); err != nil {
 		return nil, err
 	}
 	if errs := checkSpan("query.until", in.Since, in.Until); errs != nil {
 		return nil, invalid(errs...)
 	}
-	after, err := in.after()
+	after, err := ledgerCursor(in.PageParams)
 	if err != nil {
 		return nil, s.ledgerProblem(ctx, err)
 	}
@@ -90,7 +82,7 @@ func (s *server) listDeliveries(ctx context.Context, in *listDeliveriesInput) (*
 	if err != nil {
 		return nil, s.ledgerProblem(ctx, err)
 	}
-	return &listDeliveriesOutput{Body: DeliveryList{Items: page, Next: pageCursor(next)}}, nil
+	return &pageOutput[Delivery]{Body: Page[Delivery]{Items: page, Next: pageCursor(next)}}, nil
 }
 
 // checkSpan reports a time that ends before it begins.
@@ -125,16 +117,14 @@ func (s *server) findDelivery(ctx context.Context, tenant, id string) (*Delivery
 
 type listAttemptsInput struct {
 	DeliveryParam
-	PageParam
+	PageParams
 }
 
-type listAttemptsOutput struct{ Body AttemptList }
-
-func (s *server) listAttempts(ctx context.Context, in *listAttemptsInput) (*listAttemptsOutput, error) {
+func (s *server) listAttempts(ctx context.Context, in *listAttemptsInput) (*pageOutput[Attempt], error) {
 	if err := s.needLedger(); err != nil {
 		return nil, err
 	}
-	after, err := in.after()
+	after, err := ledgerCursor(in.PageParams)
 	if err != nil {
 		return nil, s.ledgerProblem(ctx, err)
 	}
@@ -142,5 +132,5 @@ func (s *server) listAttempts(ctx context.Context, in *listAttemptsInput) (*list
 	if err != nil {
 		return nil, s.ledgerProblem(ctx, err)
 	}
-	return &listAttemptsOutput{Body: AttemptList{Items: page, Next: pageCursor(next)}}, nil
+	return &pageOutput[Attempt]{Body: Page[Attempt]{Items: page, Next: pageCursor(next)}}, nil
 }

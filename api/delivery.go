@@ -27,13 +27,6 @@ type Delivery struct {
 	Reason      string     `json:"reason" doc:"Why the attempt that decided, or else the last, ended as it did" example:"status_5xx"`
 }
 
-// DeliveryList is one page of deliveries.
-type DeliveryList struct {
-	_     struct{}   `additionalProperties:"true"`
-	Items []Delivery `json:"items"`
-	Next  string     `json:"next,omitempty" doc:"The cursor of the next page; absent on the last"`
-}
-
 // DeliveryDetail is one delivery whole. What it says in front is of its latest
 // run.
 type DeliveryDetail struct {
@@ -95,13 +88,6 @@ type Attempt struct {
 	Response    string     `json:"response" doc:"The first 500 characters of the answer"`
 	NextRetryAt *time.Time `json:"next_retry_at" nullable:"true"`
 	TraceID     string     `json:"trace_id,omitempty"`
-}
-
-// AttemptList is one page of attempts.
-type AttemptList struct {
-	_     struct{}  `additionalProperties:"true"`
-	Items []Attempt `json:"items"`
-	Next  string    `json:"next,omitempty" doc:"The cursor of the next page; absent on the last"`
 }
 
 // The values of payload_encoding.

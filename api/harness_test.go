@@ -176,6 +176,8 @@ type memoryTx struct {
 
 func (tx *memoryTx) Now() time.Time { return tx.now }
 
+func (tx *memoryTx) StartReplay(key string) error { return tx.PutRaw("started", key, []byte("{}")) }
+
 func (tx *memoryTx) Audit(e *webhook.AuditEntry) error {
 	tx.audit = append(tx.audit, *e)
 	return nil

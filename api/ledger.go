@@ -28,6 +28,8 @@ type Ledger interface {
 	// Attempts returns a page of what came of every handling of a delivery,
 	// newest first.
 	Attempts(ctx context.Context, tenant, id, after string, limit int) (page []Attempt, next string, err error)
+	// Run counts the deliveries to an endpoint of one run by how they stand.
+	Run(ctx context.Context, tenant, endpoint string, run int64) (*ReplayDeliveries, error)
 	// Backlog returns what waits for an endpoint.
 	Backlog(ctx context.Context, tenant, endpoint string) (*Backlog, error)
 }
@@ -59,7 +61,12 @@ func (s *server) ledgerProblem(ctx context.Context, err error) error {
 		return newProblem(http.StatusNotFound, "The tenant has no such delivery, or the ledger hasn't got it yet: it is some seconds behind.")
 	}
 	s.log.WarnContext(ctx, "asking the ledger", "error", err)
-	p := newProblem(http.StatusServiceUnavailable, "The ledger (ClickHouse) did not answer. Deliveries go on without it.")
-	p.header = http.Header{"Retry-After": {"5"}}
+	return tryAgain("5", "The ledger (ClickHouse) did not answer. Deliveries go on without it.")
+}
+
+// tryAgain is what can't be had for the moment; seconds are those of Retry-After.
+func tryAgain(seconds, detail string) *Problem {
+	p := newProblem(http.StatusServiceUnavailable, "%s", detail)
+	p.header = http.Header{"Retry-After": {seconds}}
 	return p
 }

@@ -31,7 +31,7 @@ type ForeignCommitError struct {
 
 func (e *ForeignCommitError) Error() string {
 	return fmt.Sprintf("%s/%d: the commit of group %s at offset %d was not written by Posthorn, so the group was reset by hand; "+
-		"events are delivered again by replaying them, not by moving offsets; start with --accept-reset to go on from there all the same",
+		"events are delivered again with \"posthorn replay create\", not by moving offsets; start with --accept-reset to go on from there all the same",
 		e.Topic, e.Partition, e.Group, e.Offset)
 }
 

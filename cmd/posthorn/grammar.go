@@ -21,6 +21,8 @@ type grammar struct {
 	Secret     secretCmd     `cmd:"" help:"Rotate, list and revoke an endpoint's signing secrets, through the API."`
 	Pause      pauseCmd      `cmd:"" help:"Let an endpoint's, a tenant's or all deliveries wait, through the API."`
 	Resume     resumeCmd     `cmd:"" help:"Let them go on."`
+	Delivery   deliveryCmd   `cmd:"" help:"Look deliveries up and send them again, through the API."`
+	Replay     replayCmd     `cmd:"" help:"Deliver past events, or retry what failed, through the API."`
 	Event      eventCmd      `cmd:"" help:"Produce events."`
 	Listen     listenCmd     `cmd:"" help:"Receive deliveries on this machine, verify and show them."`
 	ClickHouse clickHouseCmd `cmd:"" name:"clickhouse" help:"Make the ledger's tables."`
@@ -69,6 +71,10 @@ type endpointCmd struct {
 	Update endpointUpdateCmd `cmd:"" help:"Change an endpoint; what isn't given stays."`
 	Delete endpointDeleteCmd `cmd:"" help:"Delete an endpoint."`
 	Purge  endpointPurgeCmd  `cmd:"" help:"Discard what was matched for an endpoint and isn't delivered yet."`
+
+	Test    endpointTestCmd    `cmd:"" help:"Send a test event to an endpoint."`
+	Backlog endpointBacklogCmd `cmd:"" help:"Show what waits for an endpoint."`
+	DryRun  endpointDryRunCmd  `cmd:"" help:"Try a subscription on the events of the last hours."`
 }
 
 // apiFlags say which API is asked, for whom, and how the answer is written.

@@ -71,3 +71,13 @@ func (w Walk) Progress() (total, finished, lost int64) {
 
 // Clone returns a copy that shares nothing.
 func (w Walk) Clone() Walk { return slices.Clone(w) }
+
+// Reached returns up to which timestamp about everything has been read: that of
+// the unfinished stretch that is furthest behind. It is zero while one hasn't been
+// begun, and when all are finished.
+func (w Walk) Reached() time.Time {
+	if i := w.Next(); i >= 0 {
+		return w[i].seen
+	}
+	return time.Time{}
+}

@@ -34,7 +34,6 @@ type failed struct {
 	replay *webhook.Replay
 	at     failedPosition
 	after  string // of the last page
-	page   int64  // how many it had
 }
 
 // failedPosition is the form of a position.

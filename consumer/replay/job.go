@@ -22,6 +22,9 @@ const (
 	// scanRate bounds the records looked at in a second: whoever matches and
 	// delivers what is live shares the processor.
 	scanRate = 20_000
+	// currentFor is after how long a registry that is current has what was committed
+	// before.
+	currentFor = 2 * time.Second
 	// endWithin bounds what is still written after the lease was given up.
 	endWithin = 2 * time.Second
 )
@@ -53,6 +56,14 @@ func (j *job) run(ctx context.Context) bool {
 	defer j.release()
 	if j.cfg.Registry.WaitCurrent(ctx) != nil {
 		return false
+	}
+	if _, ok := j.cfg.Registry.Replay(j.key); !ok {
+		// Its record was committed together with the one that brought us here, and
+		// current is what was read to its end a second ago.
+		pause(ctx, currentFor)
+		if j.cfg.Registry.WaitCurrent(ctx) != nil {
+			return false
+		}
 	}
 	if p, ok := j.cfg.Registry.Progress(j.key); ok {
 		if j.progress = *p; p.Ended() {

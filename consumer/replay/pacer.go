@@ -2,7 +2,7 @@ package replay
 
 import (
 	"math"
-	"sort"
+	"slices"
 	"time"
 )
 
@@ -100,7 +100,7 @@ type outstanding struct {
 
 func (o *outstanding) add(offsets ...int64) {
 	o.offsets = append(o.offsets, offsets...)
-	sort.Slice(o.offsets, func(i, j int) bool { return o.offsets[i] < o.offsets[j] })
+	slices.Sort(o.offsets)
 }
 
 // settle drops those that are finished, and returns how many.

@@ -101,7 +101,9 @@ func TestWhatIsOutstandingIsCountedByItsOffsets(t *testing.T) {
 	var o outstanding
 	o.add(7, 9)
 	o.add(5, 30)
-	below := func(limit int64) func(int64) bool { return func(offset int64) bool { return offset < limit || offset == 30 } }
+	below := func(limit int64) func(int64) bool {
+		return func(offset int64) bool { return offset < limit || offset == 30 }
+	}
 	if n := o.settle(below(8)); n != 3 {
 		t.Errorf("%d are done, want 5, 7 and 30", n)
 	}

@@ -43,7 +43,7 @@ func (l *Line) apiHandler(loopback bool) (http.Handler, error) {
 	}
 	l.undo.add("registry writer", 5*time.Second, func(context.Context) error { writer.Close(); return nil })
 	cfg := api.Config{
-		Endpoints: l.store, Records: l.store, Writer: registryWriter{writer, topics.Name(l.cfg.Prefix, topics.RoleAudit)}, Contracts: contractSecrets{l.contracts, l.cfg.Delivery.Schedule}, Sealer: l.keyset,
+		Endpoints: l.store, Records: l.store, Writer: registryWriter{writer, topics.Name(l.cfg.Prefix, topics.RoleAudit), topics.Name(l.cfg.Prefix, topics.RoleReplays)}, Contracts: contractSecrets{l.contracts, l.cfg.Delivery.Schedule}, Sealer: l.keyset,
 		CheckEndpoint: l.checkEndpoint, CheckAddress: l.checkAddress, Covers: covers, NewEndpointID: registry.NewEndpointID,
 		IdempotencyKey: l.keyset.Derive("idempotency key"), Logger: l.log,
 		AuthRequired: l.cfg.HTTP.AsksForKey() || !loopback, AdminKeys: revealed(l.cfg.HTTP.AdminKeys), RateLimit: l.cfg.HTTP.RateLimit,
@@ -122,14 +122,19 @@ func revealed(secrets []config.Secret) []string {
 
 // registryWriter is the registry's write lock as api.Writer.
 type registryWriter struct {
-	w     *registry.Writer
-	audit string // the topic
+	w              *registry.Writer
+	audit, replays string // topics
 }
 
 // registryTx is a transaction as api.Tx.
 type registryTx struct {
 	*registry.Tx
-	audit string
+	audit, replays string
+}
+
+// StartReplay implements api.Tx.
+func (tx registryTx) StartReplay(key string) error {
+	return tx.Append(tx.replays, []byte(key), []byte("{}"))
 }
 
 // Audit implements api.Tx.
@@ -143,7 +148,7 @@ func (tx registryTx) Audit(e *webhook.AuditEntry) error {
 
 // Update implements api.Writer.
 func (r registryWriter) Update(ctx context.Context, change func(api.Tx) error) error {
-	err := r.w.Update(ctx, func(tx *registry.Tx) error { return change(registryTx{tx, r.audit}) })
+	err := r.w.Update(ctx, func(tx *registry.Tx) error { return change(registryTx{tx, r.audit, r.replays}) })
 	if errors.Is(err, registry.ErrStopped) || errors.Is(err, registry.ErrUnavailable) || errors.Is(err, registry.ErrUnknownOutcome) {
 		return fmt.Errorf("%w: %w", api.ErrUnavailable, err)
 	}

@@ -38,6 +38,11 @@ func (l *Line) apiExploring(cfg *api.Config) error {
 	if book != nil {
 		cfg.Ledger = apiLedger{ledger: book, maxAge: l.cfg.Delivery.MaxAge}
 	}
+	line, err := l.newAPILine()
+	if err != nil {
+		return err
+	}
+	cfg.Line = line
 	return nil
 }
 
@@ -198,4 +203,13 @@ func (a apiLedger) Backlog(ctx context.Context, tenant, endpoint string) (*api.B
 		Due:      api.BacklogDue{Overdue: int64(b.Overdue), Minute: int64(b.Minute), FiveMinutes: int64(b.Five), QuarterHour: int64(b.Quarter), Later: int64(b.Later)},
 		OldestAt: b.OldestAt, LastDueAt: b.LastDueAt, Rate: b.Rate, AsOf: b.AsOf,
 	}, nil
+}
+
+// Run implements api.Ledger.
+func (a apiLedger) Run(ctx context.Context, tenant, endpoint string, run int64) (*api.ReplayDeliveries, error) {
+	n, err := a.ledger.Run(ctx, tenant, endpoint, run)
+	if err != nil {
+		return nil, err
+	}
+	return &api.ReplayDeliveries{Delivered: int64(n.Delivered), Pending: int64(n.Pending), Dead: int64(n.Dead), Discarded: int64(n.Discarded)}, nil
 }

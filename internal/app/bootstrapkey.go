@@ -53,7 +53,7 @@ func BootstrapKey(ctx context.Context, cfg *config.Config, log *slog.Logger, des
 		if err := tx.PutRaw(api.KindKey, k.ID, value); err != nil {
 			return err
 		}
-		return registryTx{tx, topics.Name(cfg.Prefix, topics.RoleAudit)}.Audit(&webhook.AuditEntry{V: webhook.AuditVersion, At: tx.Now(),
+		return registryTx{Tx: tx, audit: topics.Name(cfg.Prefix, topics.RoleAudit)}.Audit(&webhook.AuditEntry{V: webhook.AuditVersion, At: tx.Now(),
 			Actor: "cli", Operation: "bootstrapKey", Kind: api.KindKey, ID: k.ID})
 	})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -81,8 +82,8 @@ func TestADeletedRetryRecordIsMissingInTheReconciliation(t *testing.T) {
 		last.Matched, last.Delivered, last.Pending, last.Dead, last.Discarded, last.Missing)
 }
 
-// reconcile asks the ledger of the last hour.
-func (d *devLine) reconcile() *ledger.Reconciliation {
+// ledger connects to the ledger; the caller closes it.
+func (d *devLine) ledger() driver.Conn {
 	d.t.Helper()
 	c := config.Default().ClickHouse
 	c.Addr, c.Protocol = []string{strings.TrimPrefix(d.at.ClickHouse, "http://")}, config.ProtocolHTTP
@@ -90,6 +91,23 @@ func (d *devLine) reconcile() *ledger.Reconciliation {
 	if err != nil {
 		d.t.Fatal(err)
 	}
+	return conn
+}
+
+// exec runs a statement in the ledger.
+func (d *devLine) exec(sql string) {
+	d.t.Helper()
+	conn := d.ledger()
+	defer func() { _ = conn.Close() }()
+	if err := conn.Exec(d.t.Context(), sql); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// reconcile asks the ledger of the last hour.
+func (d *devLine) reconcile() *ledger.Reconciliation {
+	d.t.Helper()
+	conn := d.ledger()
 	defer func() { _ = conn.Close() }()
 	r, err := ledger.New(conn).Reconcile(d.t.Context(), time.Now().Add(-time.Hour), time.Time{})
 	if err != nil {

@@ -135,8 +135,15 @@ func (r *replayRegistry) Target(id string) (replay.Target, bool) {
 	}
 	breaker, known := r.store.Breaker(id)
 	to := replay.Target{Contract: ep.Contract, Trickle: known && breaker.State == breakerOpen}
-	if ep.Disabled {
+	switch {
+	case ep.Disabled:
 		to.Held = "the endpoint is disabled"
+	case ep.Paused:
+		to.Held = "the endpoint is paused"
+	case r.store.Suspended(ep.Tenant):
+		to.Held = "the tenant is suspended"
+	case pausesOf(r.store).has(ep.Tenant):
+		to.Held = "deliveries are paused"
 	}
 	wanted := sync.OnceValue(func() func(string) bool { return covering(ep.Events) })
 	to.Matches = func(e *webhook.Event) bool { return wanted()(e.Type) }

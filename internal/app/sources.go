@@ -67,7 +67,7 @@ func (l *Line) notSources() []string {
 	if l.cfg.SourceOf(l.cfg.EventsTopic()) == nil {
 		return []string{"^__", "^" + own}
 	}
-	return []string{"^__", "^" + own + `(?:registry|fanout|deliveries|retry\..*|attempts|dead|invalid|replays)$`}
+	return []string{"^__", "^" + own + `(?:registry|fanout|deliveries|retry\..*|attempts|dead|invalid|audit|replays)$`}
 }
 
 func startOf(topic string, s config.Start) consumer.Start {

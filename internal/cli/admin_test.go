@@ -19,7 +19,7 @@ func TestTopicsAreAppliedThenCheckOut(t *testing.T) {
 	c.Topics.ReplicationFactor = 1
 	c.Partitions.Deliveries = 3
 	var out bytes.Buffer
-	if err := TopicsCheck(t.Context(), c, &out); !errors.Is(err, ErrTopicsDiffer) || strings.Count(out.String(), "refuses  posthorn.") != 12 {
+	if err := TopicsCheck(t.Context(), c, &out); !errors.Is(err, ErrTopicsDiffer) || strings.Count(out.String(), "refuses  posthorn.") != 13 {
 		t.Errorf("%v\n%s", err, &out)
 	}
 	out.Reset()
@@ -31,7 +31,7 @@ func TestTopicsAreAppliedThenCheckOut(t *testing.T) {
 		func() error { return TopicsApply(t.Context(), c, &out) },
 	} {
 		out.Reset()
-		if err := f(); err != nil || out.String() != "all 12 topics are as configured\n" {
+		if err := f(); err != nil || out.String() != "all 13 topics are as configured\n" {
 			t.Errorf("%v\n%s", err, &out)
 		}
 	}
@@ -50,7 +50,7 @@ func TestADevelopmentBrokerIsCheckedAsADevelopmentLineMakesIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	out.Reset()
-	if err := TopicsCheck(t.Context(), c, &out); err != nil || out.String() != "all 12 topics are as configured\n" {
+	if err := TopicsCheck(t.Context(), c, &out); err != nil || out.String() != "all 13 topics are as configured\n" {
 		t.Errorf("%v\n%s", err, &out)
 	}
 	if c.Topics.ReplicationFactor != 3 {

@@ -53,6 +53,7 @@ func (m memory) Update(_ context.Context, f func(api.Tx) error) error { return f
 func (m memory) Raw(string, string) ([]byte, bool)                    { return nil, false }
 func (m memory) PutRaw(string, string, []byte) error                  { return nil }
 func (m memory) Now() time.Time                                       { return time.Now() }
+func (m memory) StartReplay(string) error                             { return nil }
 func (m memory) Audit(*webhook.AuditEntry) error                      { return nil }
 func (m memory) Records(string, string, string) iter.Seq2[string, []byte] {
 	return func(func(string, []byte) bool) {}

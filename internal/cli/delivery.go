@@ -1,0 +1,333 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// delivery is what the API says of a delivery.
+type delivery struct {
+	ID          string `json:"id"`
+	Run         int64  `json:"run"`
+	EndpointID  string `json:"endpoint_id"`
+	EventID     string `json:"event_id"`
+	EventType   string `json:"event_type"`
+	State       string `json:"state"`
+	StatusCode  *int   `json:"status_code"`
+	Response    string `json:"response"`
+	Attempts    int64  `json:"attempts"`
+	BegunAt     string `json:"begun_at"`
+	DeliveredAt string `json:"delivered_at"`
+	NextRetryAt string `json:"next_retry_at"`
+	Reason      string `json:"reason"`
+
+	Origin          string  `json:"origin"`
+	Payload         *string `json:"payload"`
+	PayloadEncoding string  `json:"payload_encoding"`
+	Runs            []struct {
+		Run     int64     `json:"run"`
+		Origin  string    `json:"origin"`
+		State   string    `json:"state"`
+		History []attempt `json:"history"`
+	} `json:"runs"`
+}
+
+// attempt is what the API says of one handling of a delivery.
+type attempt struct {
+	Kind        string  `json:"kind"`
+	StartedAt   string  `json:"started_at"`
+	DurationMS  float64 `json:"duration_ms"`
+	StatusCode  *int    `json:"status_code"`
+	Outcome     string  `json:"outcome"`
+	Reason      string  `json:"reason"`
+	NextRetryAt string  `json:"next_retry_at"`
+}
+
+// Deliveries looks a tenant's deliveries up and writes what it finds.
+type Deliveries struct {
+	API    *API
+	Tenant string
+	// JSON writes the API's answer in place of a text for people.
+	JSON bool
+	Out  io.Writer
+}
+
+func (d Deliveries) path(rest ...string) string {
+	p := []string{"/v1/tenants", url.PathEscape(d.Tenant)}
+	for _, part := range rest {
+		p = append(p, url.PathEscape(part))
+	}
+	return strings.Join(p, "/")
+}
+
+// DeliveryQuery says which deliveries; what is empty doesn't matter.
+type DeliveryQuery struct {
+	Endpoint, Type, Event, State string
+	Since, Until                 time.Time
+	Limit                        int // in all
+}
+
+func httpStatus(code *int) string {
+	if code == nil {
+		return "-"
+	}
+	return fmt.Sprint(*code)
+}
+
+func orNone(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return text
+}
+
+// List writes deliveries, newest first.
+func (d Deliveries) List(ctx context.Context, q DeliveryQuery) error {
+	query := url.Values{}
+	for name, value := range map[string]string{"endpoint": q.Endpoint, "type": q.Type, "event": q.Event, "state": q.State} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	for name, at := range map[string]time.Time{"since": q.Since, "until": q.Until} {
+		if !at.IsZero() {
+			query.Set(name, at.UTC().Format(time.RFC3339Nano))
+		}
+	}
+	items, err := d.API.pages(ctx, d.path("deliveries"), query, q.Limit)
+	if err != nil {
+		return fmt.Errorf("listing deliveries: %w", err)
+	}
+	if d.JSON {
+		return writeJSON(d.Out, items)
+	}
+	w := tabwriter.NewWriter(d.Out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "BEGUN\tID\tRUN\tTYPE\tENDPOINT\tSTATE\tATTEMPTS\tSTATUS\tREASON\tNEXT")
+	for _, raw := range items {
+		var v delivery
+		if err := json.Unmarshal(raw, &v); err != nil {
+			return fmt.Errorf("reading the list of deliveries: %w", err)
+		}
+		fmt.Fprintln(w, printable(strings.Join([]string{v.BegunAt, v.ID, fmt.Sprint(v.Run), v.EventType, v.EndpointID, v.State,
+			fmt.Sprint(v.Attempts), httpStatus(v.StatusCode), orNone(v.Reason), orNone(v.NextRetryAt)}, "\t")))
+	}
+	return flush(w)
+}
+
+// pages returns up to limit items of a list (0: all), page after page.
+func (a *API) pages(ctx context.Context, path string, query url.Values, limit int) ([]json.RawMessage, error) {
+	items := []json.RawMessage{}
+	for seen := map[string]bool{}; ; {
+		size := 500
+		if limit > 0 {
+			size = min(size, limit-len(items))
+		}
+		query.Set("limit", fmt.Sprint(size))
+		answer, err := a.call(ctx, http.MethodGet, path, query, nil, nil)
+		if err != nil {
+			return nil, err
+		}
+		var page struct {
+			Items []json.RawMessage `json:"items"`
+			Next  string            `json:"next"`
+		}
+		if err := json.Unmarshal(answer, &page); err != nil {
+			return nil, fmt.Errorf("reading a list: %w", err)
+		}
+		items = append(items, page.Items...)
+		if page.Next == "" || limit > 0 && len(items) >= limit {
+			return items, nil
+		}
+		if seen[page.Next] {
+			return nil, errors.New("the API gave the same cursor twice")
+		}
+		seen[page.Next] = true
+		query.Set("cursor", page.Next)
+	}
+}
+
+// Get writes one delivery with its attempts and its payload.
+func (d Deliveries) Get(ctx context.Context, id string) error {
+	answer, err := d.API.call(ctx, http.MethodGet, d.path("deliveries", id), nil, nil, nil)
+	if err != nil {
+		return fmt.Errorf("getting delivery %s: %w", id, err)
+	}
+	if d.JSON {
+		return writeJSON(d.Out, json.RawMessage(answer))
+	}
+	var v delivery
+	if err := json.Unmarshal(answer, &v); err != nil {
+		return fmt.Errorf("reading the API's answer: %w", err)
+	}
+	w := tabwriter.NewWriter(d.Out, 0, 0, 2, ' ', 0)
+	for _, line := range [][2]string{
+		{"id", v.ID}, {"event", v.EventID}, {"type", v.EventType}, {"endpoint", v.EndpointID}, {"state", v.State}, {"origin", v.Origin},
+		{"status", httpStatus(v.StatusCode)}, {"reason", v.Reason}, {"attempts", fmt.Sprint(v.Attempts)}, {"begun", v.BegunAt},
+		{"delivered", orNone(v.DeliveredAt)}, {"next retry", orNone(v.NextRetryAt)}, {"response", strings.ReplaceAll(v.Response, "\n", " ")},
+	} {
+		if line[1] != "" {
+			fmt.Fprintf(w, "%s\t%s\n", line[0], printable(line[1]))
+		}
+	}
+	fmt.Fprintln(w, "\nRUN\tSTARTED\tKIND\tSTATUS\tOUTCOME\tREASON\tMS\tNEXT")
+	for _, r := range v.Runs {
+		for _, a := range r.History {
+			fmt.Fprintln(w, printable(strings.Join([]string{fmt.Sprint(r.Run), a.StartedAt, a.Kind, httpStatus(a.StatusCode), orNone(a.Outcome), a.Reason,
+				fmt.Sprintf("%.1f", a.DurationMS), orNone(a.NextRetryAt)}, "\t")))
+		}
+	}
+	if err := flush(w); err != nil {
+		return err
+	}
+	switch {
+	case v.Payload == nil:
+		return writef(d.Out, "\nthe payload is past its time in the ledger\n")
+	case v.PayloadEncoding == "base64":
+		return writef(d.Out, "\npayload, in base64:\n%s\n", *v.Payload)
+	}
+	return writef(d.Out, "\npayload:\n%s\n", printable(*v.Payload))
+}
+
+// sent is a delivery that was put on the line.
+type sent struct {
+	DeliveryID string `json:"delivery_id"`
+	Run        int64  `json:"run"`
+	EventType  string `json:"event_type"`
+}
+
+// Resend sends one delivery again. A key lets the command be repeated.
+func (d Deliveries) Resend(ctx context.Context, id, key string) error {
+	answer, err := d.API.call(ctx, http.MethodPost, d.path("deliveries", id, "resend"), nil, once(key), nil)
+	if err != nil {
+		return fmt.Errorf("sending delivery %s again: %w", id, err)
+	}
+	return d.showSent(answer)
+}
+
+func once(key string) http.Header {
+	if key == "" {
+		return nil
+	}
+	return http.Header{"Idempotency-Key": {key}}
+}
+
+func (d Deliveries) showSent(answer []byte) error {
+	if d.JSON {
+		return writeJSON(d.Out, json.RawMessage(answer))
+	}
+	var v sent
+	if err := json.Unmarshal(answer, &v); err != nil {
+		return fmt.Errorf("reading the API's answer: %w", err)
+	}
+	return writef(d.Out, "sent %s as run %d; see it with: posthorn delivery get %s --tenant %s\n", printable(v.DeliveryID), v.Run, printable(v.DeliveryID), printable(d.Tenant))
+}
+
+// Test sends a test event to an endpoint.
+func (d Deliveries) Test(ctx context.Context, endpoint, eventType, key string) error {
+	var body any
+	if eventType != "" {
+		body = map[string]string{"event_type": eventType}
+	}
+	answer, err := d.API.call(ctx, http.MethodPost, d.path("endpoints", endpoint, "test"), nil, once(key), body)
+	if err != nil {
+		return fmt.Errorf("testing endpoint %s: %w", endpoint, err)
+	}
+	return d.showSent(answer)
+}
+
+// Backlog writes what waits for an endpoint.
+func (d Deliveries) Backlog(ctx context.Context, endpoint string) error {
+	answer, err := d.API.call(ctx, http.MethodGet, d.path("endpoints", endpoint, "backlog"), nil, nil, nil)
+	if err != nil {
+		return fmt.Errorf("asking for the backlog of %s: %w", endpoint, err)
+	}
+	if d.JSON {
+		return writeJSON(d.Out, json.RawMessage(answer))
+	}
+	var v struct {
+		Waiting      int64    `json:"waiting"`
+		Queued       int64    `json:"queued"`
+		Parked       int64    `json:"parked"`
+		Retrying     int64    `json:"retrying"`
+		OldestAt     string   `json:"oldest_at"`
+		AgeSeconds   float64  `json:"age_seconds"`
+		Rate         float64  `json:"rate"`
+		DrainSeconds *float64 `json:"drain_seconds"`
+		AsOf         string   `json:"as_of"`
+	}
+	if err := json.Unmarshal(answer, &v); err != nil {
+		return fmt.Errorf("reading the API's answer: %w", err)
+	}
+	needs := "unknown: nothing ended in the last five minutes"
+	if v.DrainSeconds != nil {
+		needs = seconds(*v.DrainSeconds)
+	}
+	return writef(d.Out, "%d waiting: %d queued, %d parked, %d retrying\noldest: %s (%s)\nends: %.1f a second; needs: %s\nas of %s\n",
+		v.Waiting, v.Queued, v.Parked, v.Retrying, orNone(v.OldestAt), seconds(v.AgeSeconds), v.Rate, needs, v.AsOf)
+}
+
+func seconds(s float64) string {
+	return time.Duration(s * float64(time.Second)).Round(100 * time.Millisecond).String()
+}
+
+// DryRun tries a subscription on the events since a time.
+func (d Deliveries) DryRun(ctx context.Context, events []string, since time.Time, samples int) error {
+	answer, err := d.API.call(ctx, http.MethodPost, d.path("dry-run"), nil, nil, struct {
+		Events  []string  `json:"events,omitempty"`
+		Since   time.Time `json:"since"`
+		Samples int       `json:"samples"`
+	}{events, since, samples})
+	if err != nil {
+		return fmt.Errorf("trying a subscription: %w", err)
+	}
+	if d.JSON {
+		return writeJSON(d.Out, json.RawMessage(answer))
+	}
+	var v struct {
+		Matched int64 `json:"matched"`
+		Scanned int64 `json:"scanned"`
+		Types   []struct {
+			Type   string `json:"type"`
+			Events int64  `json:"events"`
+		} `json:"types"`
+		Samples []struct {
+			ID   string  `json:"id"`
+			Type string  `json:"type"`
+			Time string  `json:"time"`
+			Data *string `json:"data"`
+		} `json:"samples"`
+		Cut   string `json:"cut"`
+		Until string `json:"scanned_until"`
+	}
+	if err := json.Unmarshal(answer, &v); err != nil {
+		return fmt.Errorf("reading the API's answer: %w", err)
+	}
+	if err := writef(d.Out, "%d of %d events would match\n", v.Matched, v.Scanned); err != nil {
+		return err
+	}
+	if v.Cut != "none" {
+		if err := writef(d.Out, "cut by its bound of %s, at about %s: ask again with a later --since\n", v.Cut, v.Until); err != nil {
+			return err
+		}
+	}
+	w := tabwriter.NewWriter(d.Out, 0, 0, 2, ' ', 0)
+	for _, n := range v.Types {
+		fmt.Fprintf(w, "%d\t%s\n", n.Events, printable(n.Type))
+	}
+	for _, e := range v.Samples {
+		data := "(too long to show)"
+		if e.Data != nil {
+			data = *e.Data
+		}
+		fmt.Fprintln(w, printable(e.Time+"\t"+e.Type+"\t"+e.ID+"\t"+strings.ReplaceAll(data, "\n", " ")))
+	}
+	return flush(w)
+}
