@@ -1,8 +1,10 @@
 // Package api is the REST admin API, by which a platform manages its
 // tenants and their endpoints:
 //
-//	/v1/tenants/{tenant}/endpoints[/{id}[/secrets[/{secret}] | /backlog]]
-//	/v1/tenants/{tenant}/deliveries[/{id}]
+//	/v1/tenants/{tenant}/endpoints[/{id}[/secrets[/{secret}] | /backlog | /test]]
+//	/v1/tenants/{tenant}/deliveries[/{id}[/attempts | /resend]]
+//	/v1/tenants/{tenant}/replays[/{id}[/pause | /resume | /cancel]]
+//	/v1/tenants/{tenant}/dry-run
 //	/v1/tenants[/{tenant}[/audit]], /v1/endpoints
 //	/v1/event-types[/{name}], /v1/contracts[/{name}]
 //	/v1/keys[/{id}], /v1/whoami, /v1/audit

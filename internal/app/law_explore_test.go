@@ -219,7 +219,7 @@ func TestWhatFailedIsFoundSentAgainRetriedAndReplayedAndTheLedgerAddsUp(t *testi
 // onTheCommandLine has the commands show what the API says.
 func (d *devLine) onTheCommandLine(endpoint, delivery, replay string, since time.Time) {
 	d.t.Helper()
-	a, err := cli.NewAPI(d.at.Admin)
+	a, err := cli.NewAPI(d.at.Admin, "")
 	if err != nil {
 		d.t.Fatal(err)
 	}
