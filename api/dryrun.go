@@ -21,6 +21,7 @@ const (
 // on.
 type DryRunRequest struct {
 	Events  []string  `json:"events,omitempty" doc:"Event type patterns as an endpoint has them; none means every type" example:"[\"order.*\"]"`
+	Filter  string    `json:"filter,omitempty" doc:"A CEL expression as an endpoint has it"`
 	Since   time.Time `json:"since" doc:"Events with this Kafka timestamp or a later one"`
 	Until   time.Time `json:"until,omitzero" doc:"Events before this time; now if absent"`
 	Samples *int      `json:"samples,omitempty" minimum:"0" maximum:"20" default:"5" doc:"Most matching events to show"`
@@ -30,19 +31,21 @@ type DryRunRequest struct {
 type DryRunQuery struct {
 	Tenant       string
 	Events       []string
+	Filter       string
 	Since, Until time.Time
 	Samples      int
 }
 
 // DryRun is what a subscription would have got.
 type DryRun struct {
-	_       struct{}      `additionalProperties:"true"`
-	Matched int64         `json:"matched" doc:"Events that an endpoint with this subscription would have got"`
-	Types   []DryRunType  `json:"types" doc:"The same by type, most first"`
-	Samples []DryRunEvent `json:"samples" doc:"The first of them"`
-	Scanned int64         `json:"scanned" doc:"Events looked at, of all tenants"`
-	Bytes   int64         `json:"bytes" doc:"Their size"`
-	Cut     string        `json:"cut" enum:"none,events,bytes,time" doc:"Why the scan ended before it had looked at everything; none if it had"`
+	_         struct{}      `additionalProperties:"true"`
+	Matched   int64         `json:"matched" doc:"Events that an endpoint with this subscription would have got"`
+	Undecided int64         `json:"undecided" doc:"Events of a subscribed type on which the filter failed; an endpoint wouldn't get them"`
+	Types     []DryRunType  `json:"types" doc:"The same by type, most first"`
+	Samples   []DryRunEvent `json:"samples" doc:"The first of them"`
+	Scanned   int64         `json:"scanned" doc:"Events looked at, of all tenants"`
+	Bytes     int64         `json:"bytes" doc:"Their size"`
+	Cut       string        `json:"cut" enum:"none,events,bytes,time" doc:"Why the scan ended before it had looked at everything; none if it had"`
 	// ScannedUntil is about how far it came, in Kafka's timestamps.
 	ScannedUntil *time.Time `json:"scanned_until" nullable:"true" doc:"Of a scan that was cut: about how far it came; ask again with this as since. null otherwise"`
 }
@@ -87,14 +90,14 @@ func (s *server) dryRun(ctx context.Context, in *dryRunInput) (*dryRunOutput, er
 	if err := s.needLine(); err != nil {
 		return nil, err
 	}
-	q := DryRunQuery{Tenant: in.Tenant, Events: in.Body.Events, Since: in.Body.Since, Until: in.Body.Until, Samples: defaultSamples}
+	q := DryRunQuery{Tenant: in.Tenant, Events: in.Body.Events, Filter: in.Body.Filter, Since: in.Body.Since, Until: in.Body.Until, Samples: defaultSamples}
 	if n := in.Body.Samples; n != nil {
 		q.Samples = min(*n, maxSamples)
 	}
 	if q.Until.IsZero() {
 		q.Until = time.Now()
 	}
-	errs := append(s.checkPatterns(q.Events), checkSpan("until", q.Since, q.Until)...)
+	errs := append(s.checkSubscription(q.Events, q.Filter), checkSpan("until", q.Since, q.Until)...)
 	if q.Since.IsZero() {
 		errs = append(errs, FieldError{"since", "it is missing"})
 	}
@@ -111,10 +114,10 @@ func (s *server) dryRun(ctx context.Context, in *dryRunInput) (*dryRunOutput, er
 	return &dryRunOutput{Body: *r}, nil
 }
 
-// checkPatterns asks the rules of registration about a subscription.
-func (s *server) checkPatterns(events []string) (errs []FieldError) {
-	for _, e := range s.cfg.CheckEndpoint(&webhook.Endpoint{Events: events}) {
-		if concerns([]FieldError{e}, map[string]bool{"events": true}) {
+// checkSubscription asks the rules of registration about patterns and a filter.
+func (s *server) checkSubscription(events []string, filter string) (errs []FieldError) {
+	for _, e := range s.cfg.CheckEndpoint(&webhook.Endpoint{Events: events, Filter: filter}) {
+		if concerns([]FieldError{e}, map[string]bool{"events": true, "filter": true}) {
 			errs = append(errs, e)
 		}
 	}

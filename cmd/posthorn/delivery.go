@@ -49,6 +49,7 @@ type endpointBacklogCmd struct {
 type endpointDryRunCmd struct {
 	apiFlags
 	Events  []string      `placeholder:"TYPE" help:"Event types of the subscription to try, such as order.*; without any, all."`
+	Filter  string        `help:"A CEL expression that events have to meet as well."`
 	Since   time.Duration `default:"1h" help:"How far back (${default})."`
 	Samples int           `default:"5" help:"The most matching events to show, up to 20 (${default})."`
 }
@@ -150,7 +151,7 @@ func (c *endpointDryRunCmd) Run(ctx context.Context, io streams) error {
 	if err != nil {
 		return err
 	}
-	return d.DryRun(ctx, c.Events, time.Now().Add(-c.Since), c.Samples)
+	return d.DryRun(ctx, c.Events, c.Filter, time.Now().Add(-c.Since), c.Samples)
 }
 
 // Run begins a replay.

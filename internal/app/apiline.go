@@ -79,13 +79,19 @@ func (a *apiLine) Put(ctx context.Context, d *webhook.Delivery) error {
 
 // DryRun implements api.Line.
 func (a *apiLine) DryRun(ctx context.Context, q api.DryRunQuery) (*api.DryRun, error) {
-	wanted := covering(q.Events)
-	t, err := replay.DryRun(ctx, &a.events, q.Tenant, func(e *webhook.Event) bool { return wanted(e.Type) },
-		q.Since, q.Until, replay.Bounds{Records: dryRunRecords, Bytes: dryRunBytes, Samples: q.Samples})
+	wants := wanting(q.Events, q.Filter)
+	undecided := int64(0)
+	t, err := replay.DryRun(ctx, &a.events, q.Tenant, func(e *webhook.Event) bool {
+		wanted, trouble := wants(e)
+		if trouble {
+			undecided++
+		}
+		return wanted
+	}, q.Since, q.Until, replay.Bounds{Records: dryRunRecords, Bytes: dryRunBytes, Samples: q.Samples})
 	if err != nil {
 		return nil, err
 	}
-	out := &api.DryRun{Matched: t.Matched, Scanned: t.Scanned, Bytes: t.Bytes, Cut: t.Cut, Types: []api.DryRunType{}, Samples: []api.DryRunEvent{}}
+	out := &api.DryRun{Matched: t.Matched, Undecided: undecided, Scanned: t.Scanned, Bytes: t.Bytes, Cut: t.Cut, Types: []api.DryRunType{}, Samples: []api.DryRunEvent{}}
 	if t.Cut != replay.CutNone {
 		until := t.Until.UTC()
 		if until.Before(q.Since) {

@@ -184,6 +184,15 @@ func TestWhatFailedIsFoundSentAgainRetriedAndReplayedAndTheLedgerAddsUp(t *testi
 		t.Errorf("the dry run is %+v", tried)
 	}
 
+	d.call(http.StatusOK, http.MethodPost, tenant+"/dry-run", `{"filter":"data.id >= \"e09\"","since":"`+since+`","samples":0}`, &tried)
+	if tried.Matched != 3 || tried.Undecided != 0 || len(tried.Samples) != 0 {
+		t.Errorf("the dry run with a filter is %+v", tried)
+	}
+	d.call(http.StatusOK, http.MethodPost, tenant+"/dry-run", `{"filter":"data.id > 5","since":"`+since+`"}`, &tried)
+	if tried.Matched != 0 || tried.Undecided != n {
+		t.Errorf("the dry run with a filter that fails is %+v", tried)
+	}
+	d.call(http.StatusBadRequest, http.MethodPost, tenant+"/dry-run", `{"filter":"data.","since":"`+since+`"}`, nil)
 	d.onTheCommandLine(old.ID, one.ID, r.ID, begun)
 
 	// Past the TTL of bodies a resend builds it again.
@@ -235,7 +244,7 @@ func (d *devLine) onTheCommandLine(endpoint, delivery, replay string, since time
 		}, []string{"STATE", " dead ", "status_5xx"}},
 		{func() error { return c.Get(d.t.Context(), delivery) }, []string{"origin      resend", "RUN", "status_5xx", "payload:\n{\"id\":\"e"}},
 		{func() error { return c.Backlog(d.t.Context(), endpoint) }, []string{"0 waiting: 0 queued", "needs: 0s"}},
-		{func() error { return c.DryRun(d.t.Context(), []string{"stock.*"}, since.Add(-time.Minute), 1) }, []string{"3 of 12 events would match", "stock.changed"}},
+		{func() error { return c.DryRun(d.t.Context(), []string{"stock.*"}, "", since.Add(-time.Minute), 1) }, []string{"3 of 12 events would match", "stock.changed"}},
 		{func() error { return r.List(d.t.Context()) }, []string{"completed", replay, "retry"}},
 		{func() error { return r.Get(d.t.Context(), replay) }, []string{"scanned     12 of 12", "12 delivered"}},
 	} {

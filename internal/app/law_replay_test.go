@@ -139,6 +139,27 @@ func TestAReplayReachesANewEndpointWholeWhateverIsKilled(t *testing.T) {
 	})
 }
 
+func TestAReplayGoesByTheSubscriptionAsItIsNow(t *testing.T) {
+	inVirtualTime(t, nil, func(w *world) {
+		w.receiver(8080, nil)
+		w.history(100)
+		p := w.process()
+		time.Sleep(3 * time.Second)
+		late := w.endpoint("late")
+		late.Filter = `data.id >= "e0090" && data.id < "f"`
+		late.Version++
+		w.put(late)
+		w.replay(webhook.Replay{ID: "rpl_1", Tenant: "acme", EndpointID: late.ID, Kind: webhook.ReplayEvents, Run: time.Now().UnixMilli(),
+			Since: time.Now().Add(-time.Hour), Until: time.Now(), Events: []string{"order.*"}, Rate: 1000})
+		w.waitFor("rpl_1", webhook.ReplayCompleted)
+		time.Sleep(3 * time.Second)
+		p.terminate()
+		if hits := w.received("/late"); len(hits) != 10 {
+			t.Errorf("%d deliveries of ten that type, filter and tenant let pass", len(hits))
+		}
+	})
+}
+
 func TestAReplayIsPausedResumedAndCancelledByItsRecord(t *testing.T) {
 	inVirtualTime(t, nil, func(w *world) {
 		w.receiver(8080, nil)

@@ -20,6 +20,7 @@ import (
 	"posthorn/consumer/watermark"
 	"posthorn/internal/topics"
 	"posthorn/registry"
+	"posthorn/registry/filter"
 	"posthorn/registry/match"
 	"posthorn/webhook"
 )
@@ -42,7 +43,7 @@ func (l *Line) buildReplays() error {
 		failed = &failedLedger{ledger: book, rebuild: l.rebuilder(log, events), bodies: bodies{l.contracts}}
 	}
 	runner, err := replay.NewRunner(replay.Config{
-		Registry: &replayRegistry{follower: l.follower, store: l.store, save: l.learned.Put},
+		Registry: &replayRegistry{follower: l.follower, store: l.store, save: l.learned.Put, subscribed: make(map[string]subscribed)},
 		Line:     newReplayLine(l),
 		Source: func(ctx context.Context, r *webhook.Replay, at *webhook.ReplayProgress) (replay.Source, error) {
 			switch {
@@ -85,11 +86,52 @@ func covering(patterns []string) func(eventType string) bool {
 	return func(eventType string) bool { return len(x.Lookup(nil, "", eventType)) > 0 }
 }
 
+// wanting returns what reports whether a subscription wants an event, and whether
+// its filter could not decide: then it doesn't.
+func wanting(patterns []string, expression string) func(e *webhook.Event) (wanted, undecided bool) {
+	covered := covering(patterns)
+	if expression == "" {
+		return func(e *webhook.Event) (bool, bool) { return covered(e.Type), false }
+	}
+	program := filter.New(expression)
+	return func(e *webhook.Event) (bool, bool) {
+		if !covered(e.Type) {
+			return false, false
+		}
+		var event filter.Event
+		event.Reset(e)
+		wanted, trouble := program.Wants(&event)
+		return wanted, trouble != ""
+	}
+}
+
 // replayRegistry is the registry as replay.Registry.
 type replayRegistry struct {
 	follower *registry.Follower
 	store    *registry.Store
 	save     func(ctx context.Context, key string, value []byte) error
+
+	mu sync.Mutex
+	// subscribed are the subscriptions of the endpoints that are replayed to.
+	subscribed map[string]subscribed
+}
+
+// subscribed is a subscription that is ready to be asked.
+type subscribed struct {
+	of     *webhook.Endpoint
+	wanted func(e *webhook.Event) (wanted, undecided bool)
+}
+
+// subscription returns that of an endpoint as it is now.
+func (r *replayRegistry) subscription(ep *webhook.Endpoint) subscribed {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, ok := r.subscribed[ep.ID]
+	if !ok || !sameState(s.of, ep) {
+		s = subscribed{ep, wanting(ep.Events, ep.Filter)}
+		r.subscribed[ep.ID] = s
+	}
+	return s
 }
 
 // WaitCurrent implements replay.Registry.
@@ -145,8 +187,10 @@ func (r *replayRegistry) Target(id string) (replay.Target, bool) {
 	case pausesOf(r.store).has(ep.Tenant):
 		to.Held = "deliveries are paused"
 	}
-	wanted := sync.OnceValue(func() func(string) bool { return covering(ep.Events) })
-	to.Matches = func(e *webhook.Event) bool { return wanted()(e.Type) }
+	to.Matches = func(e *webhook.Event) bool {
+		wanted, _ := r.subscription(ep).wanted(e)
+		return wanted
+	}
 	return to, true
 }
 

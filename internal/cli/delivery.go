@@ -279,12 +279,13 @@ func seconds(s float64) string {
 }
 
 // DryRun tries a subscription on the events since a time.
-func (d Deliveries) DryRun(ctx context.Context, events []string, since time.Time, samples int) error {
+func (d Deliveries) DryRun(ctx context.Context, events []string, filter string, since time.Time, samples int) error {
 	answer, err := d.API.call(ctx, http.MethodPost, d.path("dry-run"), nil, nil, struct {
 		Events  []string  `json:"events,omitempty"`
+		Filter  string    `json:"filter,omitempty"`
 		Since   time.Time `json:"since"`
 		Samples int       `json:"samples"`
-	}{events, since, samples})
+	}{events, filter, since, samples})
 	if err != nil {
 		return fmt.Errorf("trying a subscription: %w", err)
 	}
@@ -294,7 +295,9 @@ func (d Deliveries) DryRun(ctx context.Context, events []string, since time.Time
 	var v struct {
 		Matched int64 `json:"matched"`
 		Scanned int64 `json:"scanned"`
-		Types   []struct {
+		// Undecided is how many the filter failed on.
+		Undecided int64 `json:"undecided"`
+		Types     []struct {
 			Type   string `json:"type"`
 			Events int64  `json:"events"`
 		} `json:"types"`
@@ -312,6 +315,11 @@ func (d Deliveries) DryRun(ctx context.Context, events []string, since time.Time
 	}
 	if err := writef(d.Out, "%d of %d events would match\n", v.Matched, v.Scanned); err != nil {
 		return err
+	}
+	if v.Undecided > 0 {
+		if err := writef(d.Out, "the filter failed on %d, which are left out\n", v.Undecided); err != nil {
+			return err
+		}
 	}
 	if v.Cut != "none" {
 		if err := writef(d.Out, "cut by its bound of %s, at about %s: ask again with a later --since\n", v.Cut, v.Until); err != nil {
