@@ -86,11 +86,11 @@ fuzz: ## Run every fuzz target for FUZZTIME (10s)
 	@GO='$(GO)' FUZZTIME='$(FUZZTIME)' scripts/fuzz.sh
 
 .PHONY: bench
-bench: build chdb ## Measure everything, in about ten minutes; see docs/performance.md. RUNS=1 is quicker
+bench: build chdb ## Measure everything, see docs/performance.md; RUNS=1 is quicker
 	$(GO) run ./bench $(if $(RUNS),-runs $(RUNS))
 
 .PHONY: bench-isolation
-bench-isolation: build ## Measure healthy endpoints beside sick ones for 180 s each, in a quarter of an hour
+bench-isolation: build ## Measure healthy endpoints beside sick ones, 180 s for each kind
 	$(GO) run ./bench -long isolation
 
 # One row of make bench: bench-one, bench-hundred, bench-fanout, …
