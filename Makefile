@@ -36,7 +36,7 @@ test: unit line ledger simulation integration ## Run all tests: unit, the line, 
 # The tag synctests has kgo's locks wait in virtual time too: without it a test
 # in which a commit waits for a rebalance would stand still.
 .PHONY: unit
-unit: chdb ## Run the unit tests, all but the whole line's and the lanes' (which know no goroutines) under the race detector
+unit: chdb receivers ## Run the unit tests, all but the whole line's and the lanes' (which know no goroutines) under the race detector
 	$(GO) test -race -tags synctests $$($(GO) list ./... | grep -vE '/internal/app$$|/analytics/|/dispatcher/lanes$$')
 	$(GO) test -tags synctests ./internal/app ./dispatcher/lanes
 
@@ -80,6 +80,10 @@ chdb: $(CHDB) ## Fetch libchdb, the ClickHouse of development and tests (with np
 
 $(CHDB):
 	@scripts/chdb.sh $@ $(CHDB_VERSION)
+
+.PHONY: receivers
+receivers: ## Fetch the published libraries for receivers that tests run (with npm and pip; does nothing without)
+	@scripts/receivers.sh .cache/receivers
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (10s)

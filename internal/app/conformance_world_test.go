@@ -44,9 +44,15 @@ const adminKey = "an administrator's key of the platform's own"
 // hooks.example.com.
 func onPlatform(t *testing.T, contract string, change func(*config.Config), f func(*platform)) {
 	t.Helper()
+	onPlatformFrom(t, time.Time{}, contract, change, f)
+}
+
+// onPlatformFrom begins at that time, or when virtual time does.
+func onPlatformFrom(t *testing.T, begin time.Time, contract string, change func(*config.Config), f func(*platform)) {
+	t.Helper()
 	authority := filepath.Join(t.TempDir(), "ca.pem")
 	cert := receiverCertificate(t, authority)
-	inVirtualTime(t, func(c *config.Config) {
+	inVirtualTimeFrom(t, begin, func(c *config.Config) {
 		c.Delivery.CAFile = authority
 		c.HTTP.RateLimit = 0
 		if change != nil {

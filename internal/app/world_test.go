@@ -66,11 +66,18 @@ const secretText = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 // outside the bubble, so that no time depends on a disk.
 func inVirtualTime(t *testing.T, change func(*config.Config), f func(*world)) {
 	t.Helper()
+	inVirtualTimeFrom(t, time.Time{}, change, f)
+}
+
+// inVirtualTimeFrom begins at that time, or when virtual time does, in 2000.
+func inVirtualTimeFrom(t *testing.T, begin time.Time, change func(*config.Config), f func(*world)) {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "keyset.json")
 	if err := registry.CreateKeysetFile(file); err != nil {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(begin)) // nothing runs yet that would wake up meanwhile
 		w := &world{t: t, log: slog.New(slog.DiscardHandler)}
 		if os.Getenv("POSTHORN_TEST_LOG") != "" {
 			w.log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
