@@ -79,7 +79,9 @@ func (s *server) testEndpoint(ctx context.Context, in *testInput) (*sentOutput, 
 			e.Data = data
 		}
 	}
-	// Before the request is noted: what can't be built isn't sent.
+	// Before the request is noted: what can't be built isn't sent. Contracts ask
+	// for an ID and a time too; which ones, the request says below.
+	e.ID, e.Time = "test_", time.Now()
 	if _, _, err := s.cfg.Line.Body(ep.Contract, e); err != nil {
 		return nil, newProblem(http.StatusConflict, "Contract %s makes no body of this event: %s", ep.Contract, err)
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"posthorn/api"
 	"posthorn/internal/clickhousetest"
 	"posthorn/internal/config"
 	"posthorn/webhook"
@@ -341,6 +342,48 @@ func TestBunship_08_ADeliverysRecordShowsWhatWasSentWhatCameBackAndWhatIsNext(t 
 	if len(bodies) != 2 || bodies[0] != bodies[1] || last.Payload != bodies[0] || last.Attempts != 2 || last.StatusCode == nil || *last.StatusCode != 200 ||
 		last.Response != "thanks" || last.DeliveredAt == nil || last.NextRetryAt != nil || last.ID != first.ID {
 		t.Errorf("after the second attempt: %+v, sent %q", last, bodies)
+	}
+}
+
+// In real time, for its result is read from the ledger.
+func TestBunship_09_ATestEventIsSentToOneEndpointAndItsResultRead(t *testing.T) {
+	t.Setenv("POSTHORN_LIBCHDB", clickhousetest.Library(t))
+	type post struct{ path, header, body string }
+	posts := make(chan post, 16)
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		posts <- post{r.URL.Path, r.Header.Get("X-Webhook-Event"), string(body)}
+		fmt.Fprint(w, "thanks")
+	}))
+	defer receiver.Close()
+	d := startDev(t, filepath.Join(t.TempDir(), "line"), func(o *DevOptions) {
+		o.Config.Delivery.AllowCIDR = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	})
+	defer d.end()
+	const endpoints = "/v1/tenants/acme/endpoints"
+	var tested, other api.Endpoint
+	d.call(http.StatusCreated, http.MethodPost, endpoints, `{"contract":"bunship","events":["member.added"],"url":"`+receiver.URL+`/tested"}`, &tested)
+	d.call(http.StatusCreated, http.MethodPost, endpoints, `{"contract":"bunship","url":"`+receiver.URL+`/other"}`, &other)
+	var sent api.Sent
+	d.call(http.StatusAccepted, http.MethodPost, endpoints+"/"+tested.ID+"/test", "", &sent)
+	result := d.delivery(sent.DeliveryID, func(v *api.DeliveryDetail) bool { return v.State == "delivered" })
+	got := <-posts
+	var body struct {
+		Type string
+		Data map[string]any
+	}
+	if err := json.Unmarshal([]byte(got.body), &body); err != nil || got.path != "/tested" || got.header != "test" || body.Type != "test" || len(body.Data) == 0 {
+		t.Errorf("came as %+v, %v", got, err)
+	}
+	if result.EventType != "test" || result.Origin != "test" || result.EndpointID != tested.ID || result.StatusCode == nil || *result.StatusCode != 200 ||
+		result.Response != "thanks" || result.Payload == nil || *result.Payload != got.body || result.Attempts != 1 || result.DeliveredAt == nil {
+		t.Errorf("its result: %+v", result)
+	}
+	if n := len(posts); n != 0 {
+		t.Errorf("%d further POSTs: it is for one endpoint", n)
 	}
 }
 
