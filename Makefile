@@ -20,7 +20,7 @@ LINT := .cache/bin/golangci-lint-$(GOLANGCI_LINT)
 
 .PHONY: help
 help: ## Show what can be made
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build bin/posthorn
@@ -80,6 +80,10 @@ chdb: $(CHDB) ## Fetch libchdb, the ClickHouse of development and tests (with np
 
 $(CHDB):
 	@scripts/chdb.sh $@ $(CHDB_VERSION)
+
+.PHONY: conformance-api
+conformance-api: chdb ## Lint the OpenAPI document and have schemathesis drive the API from it (needs npm, Python and the network once)
+	@GO='$(GO)' scripts/api.sh .cache/api
 
 .PHONY: receivers
 receivers: ## Fetch the published libraries for receivers that tests run (with npm and pip; does nothing without)

@@ -183,7 +183,7 @@ func (m Member[T]) MarshalJSON() ([]byte, error) {
 // Schema implements [huma.SchemaProvider].
 func (Member[T]) Schema(r huma.Registry) *huma.Schema {
 	s := *r.Schema(reflect.TypeFor[T](), true, "")
-	s.Nullable = true
+	s.Nullable = s.Type != "" // what may be anything may be null already
 	return &s
 }
 

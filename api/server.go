@@ -55,6 +55,8 @@ func OpenAPI() ([]byte, error) { return newServer(Config{}).document() }
 func newServer(cfg Config) *server {
 	format := huma.Format{Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: unmarshal}
 	hc := huma.DefaultConfig("Posthorn admin API", "1")
+	hc.Info.License = &huma.License{Name: "Apache 2.0", Identifier: "Apache-2.0"}
+	hc.Servers = []*huma.Server{{URL: "/", Description: "The admin port that this document came from"}}
 	hc.Info.Description = "Manages the endpoints that receive a tenant's webhooks. Every error is a Problem (RFC 9457)."
 	hc.Tags = []*huma.Tag{
 		{Name: "endpoints", Description: "Receivers of a tenant's webhooks"},
