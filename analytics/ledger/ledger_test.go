@@ -307,3 +307,20 @@ func TestReconcileAddsUpWhileTheLedgerGrows(t *testing.T) {
 		t.Errorf("counts %+v: want 1 missing, and matched the sum, %d", got.Counts, sum)
 	}
 }
+
+func TestReconcileSaysNoLaterTimeThanItCounted(t *testing.T) {
+	w := newTown(t)
+	got, err := ledger.New(&between{w.Conn, []func(){
+		func() { // counted; now the ledger has come further
+			for topic, done := range map[string]int64{"deliveries": 1000, "attempts": -1} {
+				w.Note(ledgertest.Progress{Topic: topic, ReachedAt: w.now.Add(2 * time.Second), TakenAt: w.now.Add(time.Second), DoneOffset: done, DoneAt: w.now.Add(time.Second)})
+			}
+		},
+	}}).Reconcile(t.Context(), w.ago(time.Hour), time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.AsOf == nil || got.AsOf.After(w.now) {
+		t.Errorf("as of %s, and what was counted is as of %s", got.AsOf, w.now)
+	}
+}

@@ -72,6 +72,12 @@ type Reconciliation struct {
 func (l *Ledger) Reconcile(ctx context.Context, since, until time.Time) (*Reconciliation, error) {
 	var q question
 	q.span(since, until)
+	// The time is asked for before the counts: the ledger grows, and they must not
+	// be older than what is said of them.
+	var asOf *time.Time
+	if err := l.conn.QueryRow(ctx, "SELECT nullIf(as_of, toDateTime64(0, 3, 'UTC')) FROM ledger_as_of").Scan(&asOf); err != nil {
+		return nil, fmt.Errorf("asking how far the ledger has come: %w", err)
+	}
 	var total []Counts
 	err := l.ask(ctx, "the reconciliation", &total, `SELECT
     sum(matched) AS matched, sum(delivered) AS delivered, sum(pending) AS pending, sum(dead) AS dead, sum(discarded) AS discarded, sum(missing) AS missing
@@ -79,10 +85,7 @@ FROM reconciliation_between`+spanned, q.args)
 	if err != nil {
 		return nil, err
 	}
-	out := &Reconciliation{Counts: total[0], Minutes: []MissingMinute{}, Missed: []MissingDelivery{}}
-	if err := l.conn.QueryRow(ctx, "SELECT nullIf(as_of, toDateTime64(0, 3, 'UTC')) FROM ledger_as_of").Scan(&out.AsOf); err != nil {
-		return nil, fmt.Errorf("asking how far the ledger has come: %w", err)
-	}
+	out := &Reconciliation{Counts: total[0], AsOf: asOf, Minutes: []MissingMinute{}, Missed: []MissingDelivery{}}
 	if out.Missing == 0 {
 		return out, nil
 	}
