@@ -196,7 +196,8 @@ func (d *direct) exchange(ctx context.Context, c *conn, head, body []byte, a *at
 	}()
 
 	// wrote returns what became of the writing, which is given that long to end
-	// before it is ended.
+	// before it is ended. It is called on every way out: what is written belongs
+	// to another request soon after.
 	wrote := func(time.Duration) error { return nil }
 	if body == nil {
 		if err := a.write(c, head); err != nil {
@@ -250,6 +251,7 @@ func (d *direct) exchange(ctx context.Context, c *conn, head, body []byte, a *at
 	}
 	ans = answered{status: resp.StatusCode, retryAfter: resp.Header.Get("Retry-After"), arrived: time.Now()}
 	if ans.status < 100 || ans.status > 999 { // no status at all
+		_ = wrote(0)
 		return ans, false, nil
 	}
 	// The status has decided: what is left has its own second.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -193,3 +194,44 @@ type tracked struct {
 }
 
 func (c *tracked) Close() error { c.open.set(c, false); return c.Conn.Close() }
+
+// writing counts the writes that are under way.
+type writing struct {
+	net.Conn
+	now *atomic.Int64
+}
+
+func (c *writing) Write(p []byte) (int, error) {
+	c.now.Add(1)
+	defer c.now.Add(-1)
+	return c.Conn.Write(p)
+}
+
+func TestNothingOfARequestIsWrittenOnceItsAttemptIsOver(t *testing.T) {
+	for _, answer := range []string{
+		"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig",
+		"HTTP/1.1 413 Too Large\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nbig\r\n0\r\n\r\n",
+		"HTTP/1.1 000 None\r\nContent-Length: 0\r\n\r\n",
+		"not HTTP\r\n\r\n",
+		"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
+	} {
+		var now atomic.Int64
+		synctest.Test(t, func(t *testing.T) {
+			c := newClient(t, func(cfg *Config) {
+				dial := inMemory(t, func(conn net.Conn) {
+					io.CopyN(io.Discard, conn, 1000)
+					io.WriteString(conn, answer)
+					<-t.Context().Done() // reads no more
+				})
+				cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+					conn, err := dial(ctx, network, address)
+					return &writing{conn, &now}, err
+				}
+			})
+			c.Do(t.Context(), &Request{URL: mustURL(t, "http://x.test/"), Body: make([]byte, 1<<20), Timeout: 3 * time.Second})
+			if n := now.Load(); n != 0 {
+				t.Errorf("%.30q: %d writes are under way after the attempt", answer, n)
+			}
+		})
+	}
+}
