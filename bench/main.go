@@ -93,17 +93,12 @@ func run(ctx context.Context, args []string) error {
 	return errors.Join(append(failed, merge(filepath.Join(s.cache, "results.json"), all))...)
 }
 
-// choose finds targets by name; none means those of the short set.
+// choose finds targets by name; none means all.
 func choose(names []string) ([]*target, error) {
-	var out []*target
 	if len(names) == 0 {
-		for _, t := range targets {
-			if !t.apart {
-				out = append(out, t)
-			}
-		}
-		return out, nil
+		return targets, nil
 	}
+	var out []*target
 	for _, name := range names {
 		i := slices.IndexFunc(targets, func(t *target) bool { return t.name == name })
 		if i < 0 {

@@ -168,12 +168,12 @@ func backlog(ctx context.Context, s *settings) ([]row, error) {
 		r.produce(r.fed, kind(int(i%2)))
 		r.fed++
 		if i == events/2 {
-			if half, err = r.settled(ctx, i); err != nil {
+			if half, err = r.settled(ctx); err != nil {
 				return nil, err
 			}
 		}
 	}
-	if end, err = r.settled(ctx, events); err != nil {
+	if end, err = r.settled(ctx); err != nil {
 		return nil, err
 	}
 	s.log("%s: RSS %.0f MiB before, %.0f with half of it, %.0f with all", name, start, half, end)
@@ -183,7 +183,7 @@ func backlog(ctx context.Context, s *settings) ([]row, error) {
 
 // settled waits until the line has taken up what was fed, and returns its
 // memory.
-func (r *rig) settled(ctx context.Context, _ int64) (float64, error) {
+func (r *rig) settled(ctx context.Context) (float64, error) {
 	if err := r.client.Flush(ctx); err != nil {
 		return 0, err
 	}

@@ -9,7 +9,6 @@ import (
 // target is one row of the table: a command that measures figures.
 type target struct {
 	name, about string
-	apart       bool // not in the short set
 	measure     func(ctx context.Context, s *settings) ([]row, error)
 }
 

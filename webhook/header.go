@@ -204,7 +204,7 @@ func DecodeDelivery[H ~struct {
 		case hdrDeferrals:
 			d.Deferrals = int(num(h, 32))
 		case hdrOrigin:
-			d.Origin = originOf(h.Value)
+			d.Origin = Origin(text(h.Value))
 		case hdrEventID:
 			d.EventID = text(h.Value)
 		case hdrEventSource:
@@ -275,20 +275,6 @@ func repeated[H ~struct {
 		}
 	}
 	return false
-}
-
-// originOf spares a copy where it is one of those there are.
-func originOf(b []byte) Origin {
-	switch o := Origin(b); o {
-	case OriginMatch:
-		return OriginMatch
-	case OriginRetry:
-		return OriginRetry
-	case OriginReplay:
-		return OriginReplay
-	default:
-		return o
-	}
 }
 
 func clip(b []byte, n int) []byte { return b[:min(len(b), n)] }

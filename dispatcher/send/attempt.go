@@ -30,7 +30,6 @@ const (
 // returned; hence the atomics, and hence no pooling.
 type attempt struct {
 	started time.Time
-	trace   httptrace.ClientTrace
 	begun   atomic.Int32 // how often headers were written
 	reused  atomic.Bool
 
@@ -43,20 +42,26 @@ type attempt struct {
 
 func newAttempt() *attempt { return &attempt{started: time.Now()} }
 
-func (a *attempt) withTrace(ctx context.Context) context.Context {
-	a.trace = httptrace.ClientTrace{
-		DNSStart:             func(httptrace.DNSStartInfo) { a.mark(&a.dnsStart) },
-		DNSDone:              func(httptrace.DNSDoneInfo) { a.mark(&a.dnsDone) },
-		ConnectStart:         func(string, string) { a.mark(&a.connStart) },
-		ConnectDone:          a.connectDone,
-		TLSHandshakeStart:    func() { a.mark(&a.tlsStart) },
-		TLSHandshakeDone:     a.tlsHandshakeDone,
-		GotConn:              a.gotConn,
-		WroteRequest:         a.wroteRequest,
-		GotFirstResponseByte: func() { a.mark(&a.first) },
-		WroteHeaders:         func() { a.begun.Add(1) },
+// dialTrace notes what dialling goes through.
+func (a *attempt) dialTrace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		DNSStart:     func(httptrace.DNSStartInfo) { a.mark(&a.dnsStart) },
+		DNSDone:      func(httptrace.DNSDoneInfo) { a.mark(&a.dnsDone) },
+		ConnectStart: func(string, string) { a.mark(&a.connStart) },
+		ConnectDone:  a.connectDone,
 	}
-	return httptrace.WithClientTrace(ctx, &a.trace)
+}
+
+// withTrace notes what an exchange through net/http goes through.
+func (a *attempt) withTrace(ctx context.Context) context.Context {
+	trace := a.dialTrace()
+	trace.TLSHandshakeStart = func() { a.mark(&a.tlsStart) }
+	trace.TLSHandshakeDone = a.tlsHandshakeDone
+	trace.GotConn = a.gotConn
+	trace.WroteHeaders = func() { a.begun.Add(1) }
+	trace.WroteRequest = a.wroteRequest
+	trace.GotFirstResponseByte = func() { a.mark(&a.first) }
+	return httptrace.WithClientTrace(ctx, trace)
 }
 
 // now is in nanoseconds plus one, so that it is never 0.

@@ -128,12 +128,7 @@ func (c Config) transport(minTLS uint16) *http.Transport {
 		MaxIdleConnsPerHost:    c.MaxIdlePerHost,
 		IdleConnTimeout:        c.IdleTimeout,
 		Protocols:              new(http.Protocols),
-		TLSClientConfig: &tls.Config{
-			MinVersion: minTLS,
-			RootCAs:    c.RootCAs,
-			// A resumed handshake costs neither side a signature.
-			ClientSessionCache: tls.NewLRUClientSessionCache(c.MaxIdle),
-		},
+		TLSClientConfig:        c.tls(minTLS),
 	}
 	t.Protocols.SetHTTP1(true)
 	if c.HTTP2 {
@@ -147,6 +142,17 @@ func (c Config) transport(minTLS uint16) *http.Transport {
 		}
 	}
 	return t
+}
+
+// tls is how receivers are spoken to, by one of the protocols if any are given.
+func (c Config) tls(minTLS uint16, protocols ...string) *tls.Config {
+	return &tls.Config{
+		MinVersion: minTLS,
+		RootCAs:    c.RootCAs,
+		NextProtos: protocols,
+		// A resumed handshake costs neither side a signature.
+		ClientSessionCache: tls.NewLRUClientSessionCache(c.MaxIdle),
+	}
 }
 
 func (c Config) dialer() func(context.Context, string, string) (net.Conn, error) {

@@ -59,13 +59,7 @@ type direct struct {
 }
 
 func newDirect(cfg Config) *direct {
-	return &direct{dial: cfg.dialer(), tlsAfter: cfg.TLSTimeout, idle: newPool(cfg), tls: &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		RootCAs:    cfg.RootCAs,
-		NextProtos: []string{"http/1.1"},
-		// A resumed handshake costs neither side a signature.
-		ClientSessionCache: tls.NewLRUClientSessionCache(cfg.MaxIdle),
-	}}
+	return &direct{dial: cfg.dialer(), tlsAfter: cfg.TLSTimeout, idle: newPool(cfg), tls: cfg.tls(tls.VersionTLS12, "http/1.1")}
 }
 
 // answered is what came of an exchange that got a status.
@@ -136,7 +130,7 @@ func (d *direct) post(ctx context.Context, req *Request, a *attempt, deadline ti
 func (d *direct) connect(ctx context.Context, r route, a *attempt, deadline time.Time) (*conn, error) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	raw, err := d.dial(a.withDialTrace(ctx), "tcp", r.addr)
+	raw, err := d.dial(httptrace.WithClientTrace(ctx, a.dialTrace()), "tcp", r.addr)
 	if err != nil {
 		return nil, err
 	}
@@ -144,9 +138,8 @@ func (d *direct) connect(ctx context.Context, r route, a *attempt, deadline time
 	if !r.https {
 		return c, nil
 	}
-	cfg := d.tls
 	host, _, _ := net.SplitHostPort(r.addr)
-	cfg = cfg.Clone()
+	cfg := d.tls.Clone()
 	cfg.ServerName, cfg.MinVersion = host, r.minTLS
 	secure := tls.Client(raw, cfg)
 	handshake, stop := context.WithTimeout(ctx, d.tlsAfter)
@@ -312,13 +305,3 @@ func readHead(br *bufio.Reader) (*http.Response, error) {
 
 // postRequest tells the answers' reader what they answer.
 var postRequest = &http.Request{Method: http.MethodPost}
-
-// withDialTrace notes what dialling goes through.
-func (a *attempt) withDialTrace(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		DNSStart:     func(httptrace.DNSStartInfo) { a.mark(&a.dnsStart) },
-		DNSDone:      func(httptrace.DNSDoneInfo) { a.mark(&a.dnsDone) },
-		ConnectStart: func(string, string) { a.mark(&a.connStart) },
-		ConnectDone:  a.connectDone,
-	})
-}

@@ -1,9 +1,11 @@
 package send
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/textproto"
 	"net/url"
 	"slices"
 	"strconv"
@@ -31,7 +33,7 @@ func appendHead(b []byte, req *Request) ([]byte, error) {
 	uri := req.URL.RequestURI()
 	for i := range len(uri) {
 		if uri[i] <= ' ' || uri[i] == 0x7f {
-			return b, fmt.Errorf("the URL's path holds a space or a control character")
+			return b, errors.New("the URL's path holds a space or a control character")
 		}
 	}
 	b = append(b, "POST "...)
@@ -69,22 +71,10 @@ func appendField(b []byte, name string, values []string) []byte {
 	for _, v := range values {
 		b = append(b, name...)
 		b = append(b, ':', ' ')
-		b = append(b, trimSpace(v)...)
+		b = append(b, textproto.TrimString(v)...)
 		b = append(b, '\r', '\n')
 	}
 	return b
-}
-
-// trimSpace takes the white space off both ends, which isn't part of a
-// value (RFC 9110 section 5.5).
-func trimSpace(v string) string {
-	for len(v) > 0 && (v[0] == ' ' || v[0] == '\t') {
-		v = v[1:]
-	}
-	for len(v) > 0 && (v[len(v)-1] == ' ' || v[len(v)-1] == '\t') {
-		v = v[:len(v)-1]
-	}
-	return v
 }
 
 // dialAddr returns the host, in ASCII, and port that a URL leads to.
