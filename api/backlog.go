@@ -72,9 +72,9 @@ func (s *server) registerBacklog() {
 type backlogOutput struct{ Body Backlog }
 
 func (s *server) getBacklog(ctx context.Context, in *EndpointParam) (*backlogOutput, error) {
-	ep, ok := s.cfg.Endpoints.Get(in.ID)
-	if !ok || ep.Tenant != in.Tenant {
-		return nil, notFound(in.ID)
+	ep, err := endpointOf(s.cfg.Endpoints, in.Tenant, in.ID)
+	if err != nil {
+		return nil, err
 	}
 	if err := s.needLedger(); err != nil {
 		return nil, err

@@ -57,6 +57,17 @@ type Missed struct {
 	Until time.Time `json:"until"`
 }
 
+// endpointOf returns a tenant's endpoint; that of another doesn't exist to it.
+func endpointOf(from interface {
+	Get(id string) (*webhook.Endpoint, bool)
+}, tenant, id string) (*webhook.Endpoint, error) {
+	ep, ok := from.Get(id)
+	if !ok || ep.Tenant != tenant {
+		return nil, notFound(id)
+	}
+	return ep, nil
+}
+
 // CreatedEndpoint is the answer to a create.
 type CreatedEndpoint struct {
 	_ struct{} `additionalProperties:"true"`

@@ -186,9 +186,9 @@ func (s *server) addSecret(ep *webhook.Endpoint, id, brought string) (generated 
 }
 
 func (s *server) getEndpoint(_ context.Context, in *EndpointParam) (*endpointOutput, error) {
-	ep, ok := s.cfg.Endpoints.Get(in.ID)
-	if !ok || ep.Tenant != in.Tenant {
-		return nil, notFound(in.ID)
+	ep, err := endpointOf(s.cfg.Endpoints, in.Tenant, in.ID)
+	if err != nil {
+		return nil, err
 	}
 	return &endpointOutput{ETag: etag(ep.Version), Body: s.view(ep)}, nil
 }
@@ -212,11 +212,8 @@ func (s *server) updateEndpoint(ctx context.Context, in *updateInput) (*endpoint
 	var ep *webhook.Endpoint
 	var changed bool
 	err := s.update(ctx, func(tx Tx) (*note, error) {
-		old, ok := tx.Get(in.ID)
-		if !ok || old.Tenant != in.Tenant {
-			return nil, notFound(in.ID)
-		}
-		if err := expected.check(old.Version); err != nil {
+		old, err := expected.endpointOf(tx, in.Tenant, in.ID)
+		if err != nil {
 			return nil, err
 		}
 		ep = cloneOf(old)
@@ -274,11 +271,8 @@ func (s *server) deleteEndpoint(ctx context.Context, in *deleteInput) (*struct{}
 		return nil, problem
 	}
 	err := s.update(ctx, func(tx Tx) (*note, error) {
-		old, ok := tx.Get(in.ID)
-		if !ok || old.Tenant != in.Tenant {
-			return nil, notFound(in.ID)
-		}
-		if err := expected.check(old.Version); err != nil {
+		old, err := expected.endpointOf(tx, in.Tenant, in.ID)
+		if err != nil {
 			return nil, err
 		}
 		return &note{Tenant: old.Tenant, Kind: "endpoint", ID: old.ID}, tx.Delete(in.ID)

@@ -34,9 +34,9 @@ type Line interface {
 
 // liveEndpoint returns an endpoint that something can be delivered to now.
 func (s *server) liveEndpoint(tenant, id string) (*webhook.Endpoint, error) {
-	ep, ok := s.cfg.Endpoints.Get(id)
-	if !ok || ep.Tenant != tenant {
-		return nil, notFound(id)
+	ep, err := endpointOf(s.cfg.Endpoints, tenant, id)
+	if err != nil {
+		return nil, err
 	}
 	if ep.Disabled {
 		return nil, newProblem(http.StatusConflict, "The endpoint %s is disabled: what is sent to it would be discarded. Enable it first.", id)

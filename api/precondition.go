@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"posthorn/webhook"
 )
 
 // etag is the entity tag (RFC 9110, section 8.8.3) of a version.
@@ -45,6 +47,16 @@ func parseIfMatch(header string) (precondition, *Problem) {
 		}
 		rest = strings.TrimLeft(next, " \t")
 	}
+}
+
+// endpointOf is [endpointOf] of one that a change is asked for, under the
+// registry's lock.
+func (p precondition) endpointOf(tx Tx, tenant, id string) (*webhook.Endpoint, error) {
+	ep, err := endpointOf(tx, tenant, id)
+	if err != nil {
+		return nil, err
+	}
+	return ep, p.check(ep.Version)
 }
 
 // check is called under the registry's lock.

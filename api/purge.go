@@ -51,11 +51,8 @@ func (s *server) purgeEndpoint(ctx context.Context, in *purgeInput) (*endpointOu
 	var ep *webhook.Endpoint
 	changed := false
 	err := s.update(ctx, func(tx Tx) (*note, error) {
-		old, ok := tx.Get(in.ID)
-		if !ok || old.Tenant != in.Tenant {
-			return nil, notFound(in.ID)
-		}
-		if err := expected.check(old.Version); err != nil {
+		old, err := expected.endpointOf(tx, in.Tenant, in.ID)
+		if err != nil {
 			return nil, err
 		}
 		ep = cloneOf(old)

@@ -100,9 +100,9 @@ type secretListOutput struct {
 }
 
 func (s *server) listSecrets(_ context.Context, in *EndpointParam) (*secretListOutput, error) {
-	ep, ok := s.cfg.Endpoints.Get(in.ID)
-	if !ok || ep.Tenant != in.Tenant {
-		return nil, notFound(in.ID)
+	ep, err := endpointOf(s.cfg.Endpoints, in.Tenant, in.ID)
+	if err != nil {
+		return nil, err
 	}
 	list := SecretList{Items: []Secret{}}
 	now := time.Now()
@@ -149,9 +149,9 @@ func (s *server) rotateSecret(ctx context.Context, in *rotateInput) (*rotateOutp
 	}
 	// What is generated must not depend on how often the change is run, and the
 	// contract of an endpoint never changes: it is read before the lock.
-	before, ok := s.cfg.Endpoints.Get(in.ID)
-	if !ok || before.Tenant != in.Tenant {
-		return nil, notFound(in.ID)
+	before, err := endpointOf(s.cfg.Endpoints, in.Tenant, in.ID)
+	if err != nil {
+		return nil, err
 	}
 	overlap, errs := s.checkRotation(before.Contract, &body)
 	if len(errs) > 0 {
@@ -167,8 +167,11 @@ func (s *server) rotateSecret(ctx context.Context, in *rotateInput) (*rotateOutp
 	var found *webhook.SealedSecret
 	err = s.update(ctx, func(tx Tx) (*note, error) {
 		found = nil
-		old, ok := tx.Get(in.ID)
-		if !ok || old.Tenant != in.Tenant || old.Contract != before.Contract {
+		old, err := endpointOf(tx, in.Tenant, in.ID)
+		if err != nil {
+			return nil, err
+		}
+		if old.Contract != before.Contract {
 			return nil, notFound(in.ID)
 		}
 		ep = cloneOf(old)
@@ -287,11 +290,8 @@ func (s *server) revokeSecret(ctx context.Context, in *revokeInput) (*struct{}, 
 		return nil, problem
 	}
 	err := s.update(ctx, func(tx Tx) (*note, error) {
-		old, ok := tx.Get(in.ID)
-		if !ok || old.Tenant != in.Tenant {
-			return nil, notFound(in.ID)
-		}
-		if err := expected.check(old.Version); err != nil {
+		old, err := expected.endpointOf(tx, in.Tenant, in.ID)
+		if err != nil {
 			return nil, err
 		}
 		ep := cloneOf(old)

@@ -3,11 +3,9 @@ package replay
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"time"
 
-	"posthorn/consumer/eventlog"
 	"posthorn/webhook"
 )
 
@@ -75,24 +73,14 @@ func DryRun(ctx context.Context, cfg *EventsConfig, tenant string, wants func(*w
 			t.Until = walk.Reached()
 			break
 		}
-		s := walk[i]
-		records, next, err := cfg.Log.Fetch(ctx, s.Topic, s.Partition, s.At, fetchBytes)
-		if gone, ok := errors.AsType[*eventlog.OutOfRangeError](err); ok {
-			walk.Skip(i, gone.LogStart)
-			continue
-		}
+		records, _, err := cfg.advance(ctx, walk, i, since, until)
 		if err != nil {
 			if ctx.Err() != nil {
 				continue // as far as the time allowed
 			}
 			return nil, err
 		}
-		last := time.Time{}
 		for _, r := range records {
-			last = r.Timestamp
-			if r.Offset >= s.To || r.Timestamp.Before(since) || !r.Timestamp.Before(until) {
-				continue
-			}
 			t.Scanned++
 			t.Bytes += int64(len(r.Key) + len(r.Value))
 			task, why := cfg.Events.Read(r)
@@ -105,7 +93,6 @@ func DryRun(ctx context.Context, cfg *EventsConfig, tenant string, wants func(*w
 				t.Samples = append(t.Samples, task.Event)
 			}
 		}
-		walk.Read(i, next, last)
 	}
 	for name, n := range types {
 		t.Types = append(t.Types, TypeCount{name, n})

@@ -70,29 +70,42 @@ func (e *events) Next(ctx context.Context, to Target) (Batch, error) {
 	if i < 0 {
 		return Batch{Finished: true}, nil
 	}
-	s := e.read[i]
-	records, next, err := e.cfg.Log.Fetch(ctx, s.Topic, s.Partition, s.At, fetchBytes)
-	if gone, ok := errors.AsType[*eventlog.OutOfRangeError](err); ok {
-		e.read.Skip(i, gone.LogStart)
-		return Batch{}, nil
-	}
+	records, scanned, err := e.cfg.advance(ctx, e.read, i, e.replay.Since, e.replay.Until)
 	if err != nil {
 		return Batch{}, err
 	}
-	b := Batch{Scanned: len(records)}
-	var last time.Time
+	b := Batch{Scanned: scanned}
 	for _, r := range records {
-		last = r.Timestamp
-		if r.Offset >= s.To || r.Timestamp.Before(e.replay.Since) || !r.Timestamp.Before(e.replay.Until) {
-			continue
-		}
 		if item, ok := e.item(r, to); ok {
 			item.place, item.next = i, r.Offset+1
 			b.Items = append(b.Items, item)
 		}
 	}
-	e.read.Read(i, next, last)
 	return b, nil
+}
+
+// advance reads on in a stretch of a walk, and returns the records with timestamps
+// in [since, until) and how many were looked at. What the log no longer holds is
+// skipped.
+func (cfg *EventsConfig) advance(ctx context.Context, walk eventlog.Walk, i int, since, until time.Time) (within []*kgo.Record, scanned int, err error) {
+	s := walk[i]
+	records, next, err := cfg.Log.Fetch(ctx, s.Topic, s.Partition, s.At, fetchBytes)
+	if gone, ok := errors.AsType[*eventlog.OutOfRangeError](err); ok {
+		walk.Skip(i, gone.LogStart)
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	var last time.Time
+	for _, r := range records {
+		last = r.Timestamp
+		if r.Offset < s.To && !r.Timestamp.Before(since) && r.Timestamp.Before(until) {
+			within = append(within, r)
+		}
+	}
+	walk.Read(i, next, last)
+	return within, len(records), nil
 }
 
 // item makes a delivery of a record, if it is an event that the endpoint is

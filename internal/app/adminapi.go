@@ -16,7 +16,6 @@ import (
 	"posthorn/internal/config"
 	"posthorn/internal/topics"
 	"posthorn/registry"
-	"posthorn/registry/match"
 	"posthorn/webhook"
 )
 
@@ -47,7 +46,7 @@ func (l *Line) apiHandler(loopback bool) (http.Handler, error) {
 		CheckEndpoint: l.checkEndpoint, CheckAddress: l.checkAddress, Covers: covers, NewEndpointID: registry.NewEndpointID,
 		IdempotencyKey: l.keyset.Derive("idempotency key"), Logger: l.log,
 		AuthRequired: l.cfg.HTTP.AsksForKey() || !loopback, AdminKeys: revealed(l.cfg.HTTP.AdminKeys), RateLimit: l.cfg.HTTP.RateLimit,
-		AuditLog: newAuditLog(topics.Name(l.cfg.Prefix, topics.RoleAudit), l.control, l.clients),
+		AuditLog: newAuditLog(topics.Name(l.cfg.Prefix, topics.RoleAudit), l.control),
 		Plans:    plansOf(l.cfg.Plans), DefaultPlan: l.cfg.DefaultPlan,
 		RestrictHosts: len(l.cfg.HTTP.AllowedHosts) > 0 || loopback, AllowedHosts: l.cfg.HTTP.AllowedHosts,
 	}
@@ -98,11 +97,7 @@ func (l *Line) checkEndpoint(ep *webhook.Endpoint) []api.FieldError {
 
 // covers reports whether a subscribed pattern covers an event type, by the very
 // index that matching uses.
-func covers(pattern, eventType string) bool {
-	x := match.New()
-	x.Put("", &match.Endpoint{ID: "e"}, []string{pattern}, false)
-	return len(x.Lookup(nil, "", eventType)) > 0
-}
+func covers(pattern, eventType string) bool { return covering([]string{pattern})(eventType) }
 
 func plansOf(plans []config.Plan) map[string]api.Plan {
 	out := make(map[string]api.Plan, len(plans))
@@ -161,11 +156,19 @@ type contractSecrets struct {
 	line      []time.Duration // the schedule of contracts without one of their own
 }
 
-// GenerateSecret implements api.Contracts.
-func (c contractSecrets) GenerateSecret(name string) (string, error) {
+func (c contractSecrets) get(name string) (*contract.Contract, error) {
 	k, ok := c.contracts.Get(name)
 	if !ok {
-		return "", fmt.Errorf("contract %q is not known", name)
+		return nil, fmt.Errorf("contract %q is not known", name)
+	}
+	return k, nil
+}
+
+// GenerateSecret implements api.Contracts.
+func (c contractSecrets) GenerateSecret(name string) (string, error) {
+	k, err := c.get(name)
+	if err != nil {
+		return "", err
 	}
 	return k.GenerateSecret(), nil
 }
@@ -196,19 +199,19 @@ func (c contractSecrets) Describe() []api.Contract {
 
 // CheckSecret implements api.Contracts.
 func (c contractSecrets) CheckSecret(name, secret string) error {
-	k, ok := c.contracts.Get(name)
-	if !ok {
-		return fmt.Errorf("contract %q is not known", name)
+	k, err := c.get(name)
+	if err != nil {
+		return err
 	}
-	_, err := k.ParseSecret(secret)
+	_, err = k.ParseSecret(secret)
 	return err
 }
 
 // Overlap implements api.Contracts.
 func (c contractSecrets) Overlap(name string) (time.Duration, error) {
-	k, ok := c.contracts.Get(name)
-	if !ok {
-		return 0, fmt.Errorf("contract %q is not known", name)
+	k, err := c.get(name)
+	if err != nil {
+		return 0, err
 	}
 	return k.RotationOverlap(), nil
 }

@@ -15,9 +15,13 @@ import (
 	"posthorn/internal/clickhouse"
 )
 
-// openLedger opens the ledger for the API; nil if the configuration has no
-// ClickHouse. It is dialled when it is asked: the API starts without it.
+// openLedger opens the ledger for whoever in the process asks it; nil if the
+// configuration has no ClickHouse. It is dialled when it is asked: the process
+// starts without it.
 func (l *Line) openLedger() (*ledger.Ledger, error) {
+	if l.book != nil {
+		return l.book, nil
+	}
 	conn, err := clickhouse.OpenLedger(l.cfg.ClickHouse)
 	if errors.Is(err, clickhouse.ErrOff) {
 		return nil, nil //nolint:nilnil // none is configured, and that is no error
@@ -26,7 +30,8 @@ func (l *Line) openLedger() (*ledger.Ledger, error) {
 		return nil, err
 	}
 	l.undo.add("ledger", 2*time.Second, func(context.Context) error { return conn.Close() })
-	return ledger.New(conn), nil
+	l.book = ledger.New(conn)
+	return l.book, nil
 }
 
 // apiExploring adds what looks deliveries up, and makes them again.

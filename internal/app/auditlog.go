@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -11,28 +12,29 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"posthorn/api"
+	"posthorn/consumer/eventlog"
 	"posthorn/webhook"
 )
 
 // auditLog reads the audit topic backwards: offsets are the places.
 type auditLog struct {
 	topic   string
-	control *kgo.Client
-	opts    []kgo.Opt
+	adm     *kadm.Client
+	log     *eventlog.Log
 	readers chan struct{} // as many at a time as it has room
 }
 
-// Bounds of one request: offsets are looked at in stretches, of which each
-// takes a fetch from a client of its own.
+// Bounds of one request: offsets are looked at in stretches, latest first.
 const (
 	auditStretch  = 2000
 	auditExamined = 10_000
 	auditReaders  = 4
+	auditFetch    = 1 << 20 // bytes
 	auditTimeout  = 8 * time.Second
 )
 
-func newAuditLog(topic string, control *kgo.Client, opts []kgo.Opt) *auditLog {
-	return &auditLog{topic: topic, control: control, opts: opts, readers: make(chan struct{}, auditReaders)}
+func newAuditLog(topic string, control *kgo.Client) *auditLog {
+	return &auditLog{topic: topic, adm: kadm.NewClient(control), log: eventlog.New(control), readers: make(chan struct{}, auditReaders)}
 }
 
 // Read implements api.AuditLog.
@@ -84,12 +86,11 @@ func placeBelow(offset, first int64) int64 {
 
 // bounds returns the log's first offset and its stable end.
 func (a *auditLog) bounds(ctx context.Context) (first, end int64, err error) {
-	adm := kadm.NewClient(a.control)
-	starts, err := adm.ListStartOffsets(ctx, a.topic)
+	starts, err := a.adm.ListStartOffsets(ctx, a.topic)
 	if err != nil {
 		return 0, 0, err
 	}
-	ends, err := adm.ListCommittedOffsets(ctx, a.topic)
+	ends, err := a.adm.ListCommittedOffsets(ctx, a.topic)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -106,27 +107,23 @@ func (a *auditLog) bounds(ctx context.Context) (first, end int64, err error) {
 	return s.Offset, e.Offset, nil
 }
 
-// stretch returns the committed records from an offset up to another. Markers
-// are kept, so that it ends also where the last offsets hold nothing else.
+// stretch returns the committed records from an offset up to another.
 func (a *auditLog) stretch(ctx context.Context, from, to int64) (records []*kgo.Record, err error) {
-	cl, err := kgo.NewClient(append(append([]kgo.Opt{}, a.opts...),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{a.topic: {0: kgo.NewOffset().At(from)}}),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.FetchMaxWait(100*time.Millisecond))...)
-	if err != nil {
-		return nil, err
-	}
-	defer cl.Close()
 	for next := from; next < to; {
-		fs := cl.PollFetches(ctx)
-		if err := fs.Err(); err != nil {
+		var got []*kgo.Record
+		got, next, err = a.log.Fetch(ctx, a.topic, 0, next, auditFetch)
+		if gone, ok := errors.AsType[*eventlog.OutOfRangeError](err); ok {
+			next = gone.LogStart // retention was faster
+			continue
+		}
+		if err != nil {
 			return nil, err
 		}
-		fs.EachRecord(func(r *kgo.Record) {
-			next = r.Offset + 1
-			if r.Offset < to && !r.Attrs.IsControl() {
+		for _, r := range got {
+			if r.Offset < to {
 				records = append(records, r)
 			}
-		})
+		}
 	}
 	return records, nil
 }

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"posthorn/analytics"
+	"posthorn/analytics/ledger"
 	"posthorn/analytics/sink"
 	"posthorn/consumer"
 	"posthorn/contract"
@@ -91,7 +92,8 @@ type Line struct {
 	stopBackground context.CancelFunc
 	backgroundCtx  context.Context
 	stages         []*consumer.Stage
-	sink           *sink.Sink // nil without a ledger
+	sink           *sink.Sink     // nil without a ledger
+	book           *ledger.Ledger // see openLedger
 	malformed      *malformedSink
 	learned        *registry.Learned
 	learn          *learner

@@ -218,7 +218,7 @@ func newReplayLine(l *Line) *replayLine {
 // deliveryRecord is a delivery as a record of a topic.
 func deliveryRecord(topic string, d *webhook.Delivery) *kgo.Record {
 	return &kgo.Record{Topic: topic, Key: []byte(d.EndpointID), Value: d.Body,
-		Headers: webhook.HeadersAs[kgo.RecordHeader](d.AppendHeaders(make([]webhook.Header, 0, 24)))}
+		Headers: webhook.AppendDeliveryHeaders(make([]kgo.RecordHeader, 0, 24), d)}
 }
 
 // Put implements replay.Line.

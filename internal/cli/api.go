@@ -126,6 +126,45 @@ func (a *API) call(ctx context.Context, method, path string, query url.Values, h
 	return answer, nil
 }
 
+// pageSize is how many items of a list are asked for at a time.
+const pageSize = 500
+
+// pages returns up to limit items of a list (0: all), page after page.
+func pages[T any](ctx context.Context, a *API, path string, query url.Values, limit int) ([]T, error) {
+	items := []T{}
+	query = maps.Clone(query)
+	if query == nil {
+		query = url.Values{}
+	}
+	for seen := map[string]bool{}; ; {
+		size := pageSize
+		if limit > 0 {
+			size = min(size, limit-len(items))
+		}
+		query.Set("limit", fmt.Sprint(size))
+		answer, err := a.call(ctx, http.MethodGet, path, query, nil, nil)
+		if err != nil {
+			return nil, err
+		}
+		var page struct {
+			Items []T    `json:"items"`
+			Next  string `json:"next"`
+		}
+		if err := json.Unmarshal(answer, &page); err != nil {
+			return nil, fmt.Errorf("reading the list: %w", err)
+		}
+		items = append(items, page.Items...)
+		if page.Next == "" || limit > 0 && len(items) >= limit {
+			return items, nil
+		}
+		if seen[page.Next] {
+			return nil, errors.New("the API gave the same cursor twice")
+		}
+		seen[page.Next] = true
+		query.Set("cursor", page.Next)
+	}
+}
+
 // problemOf makes an error of a refusing answer.
 func problemOf(resp *http.Response, answer []byte) *APIError {
 	e := &APIError{}

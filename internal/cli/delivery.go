@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -102,7 +101,7 @@ func (d Deliveries) List(ctx context.Context, q DeliveryQuery) error {
 			query.Set(name, at.UTC().Format(time.RFC3339Nano))
 		}
 	}
-	items, err := d.API.pages(ctx, d.path("deliveries"), query, q.Limit)
+	items, err := pages[json.RawMessage](ctx, d.API, d.path("deliveries"), query, q.Limit)
 	if err != nil {
 		return fmt.Errorf("listing deliveries: %w", err)
 	}
@@ -120,38 +119,6 @@ func (d Deliveries) List(ctx context.Context, q DeliveryQuery) error {
 			fmt.Sprint(v.Attempts), httpStatus(v.StatusCode), orNone(v.Reason), orNone(v.NextRetryAt)}, "\t")))
 	}
 	return flush(w)
-}
-
-// pages returns up to limit items of a list (0: all), page after page.
-func (a *API) pages(ctx context.Context, path string, query url.Values, limit int) ([]json.RawMessage, error) {
-	items := []json.RawMessage{}
-	for seen := map[string]bool{}; ; {
-		size := 500
-		if limit > 0 {
-			size = min(size, limit-len(items))
-		}
-		query.Set("limit", fmt.Sprint(size))
-		answer, err := a.call(ctx, http.MethodGet, path, query, nil, nil)
-		if err != nil {
-			return nil, err
-		}
-		var page struct {
-			Items []json.RawMessage `json:"items"`
-			Next  string            `json:"next"`
-		}
-		if err := json.Unmarshal(answer, &page); err != nil {
-			return nil, fmt.Errorf("reading a list: %w", err)
-		}
-		items = append(items, page.Items...)
-		if page.Next == "" || limit > 0 && len(items) >= limit {
-			return items, nil
-		}
-		if seen[page.Next] {
-			return nil, errors.New("the API gave the same cursor twice")
-		}
-		seen[page.Next] = true
-		query.Set("cursor", page.Next)
-	}
 }
 
 // Get writes one delivery with its attempts and its payload.

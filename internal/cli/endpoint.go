@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -127,31 +126,9 @@ func (e Endpoints) Delete(ctx context.Context, id string) error {
 
 // List writes all endpoints of the tenant, page after page.
 func (e Endpoints) List(ctx context.Context) error {
-	items := []json.RawMessage{}
-	for cursor, seen := "", map[string]bool{}; ; {
-		query := url.Values{"limit": {"500"}}
-		if cursor != "" {
-			query.Set("cursor", cursor)
-		}
-		answer, err := e.API.call(ctx, http.MethodGet, e.path(""), query, nil, nil)
-		if err != nil {
-			return fmt.Errorf("listing endpoints: %w", err)
-		}
-		var page struct {
-			Items []json.RawMessage `json:"items"`
-			Next  string            `json:"next"`
-		}
-		if err := json.Unmarshal(answer, &page); err != nil {
-			return fmt.Errorf("reading the list of endpoints: %w", err)
-		}
-		items = append(items, page.Items...)
-		if cursor = page.Next; cursor == "" {
-			break
-		}
-		if seen[cursor] {
-			return errors.New("listing endpoints: the API gave the same cursor twice")
-		}
-		seen[cursor] = true
+	items, err := pages[json.RawMessage](ctx, e.API, e.path(""), nil, 0)
+	if err != nil {
+		return fmt.Errorf("listing endpoints: %w", err)
 	}
 	if e.JSON {
 		return writeJSON(e.Out, items)

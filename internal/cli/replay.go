@@ -80,7 +80,7 @@ func (r Replays) Do(ctx context.Context, verb, id string) error {
 
 // List writes the tenant's replays.
 func (r Replays) List(ctx context.Context) error {
-	items, err := r.API.pages(ctx, r.path("replays"), map[string][]string{}, 0)
+	items, err := pages[json.RawMessage](ctx, r.API, r.path("replays"), nil, 0)
 	if err != nil {
 		return fmt.Errorf("listing replays: %w", err)
 	}

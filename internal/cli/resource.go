@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -79,38 +78,9 @@ func (r Resource) Delete(ctx context.Context, id, done string) error {
 
 // List writes up to most of them, page after page; 0 is all.
 func (r Resource) List(ctx context.Context, query url.Values, most int) error {
-	const page = 500
-	items := []map[string]json.RawMessage{}
-	query = maps.Clone(query)
-	if query == nil {
-		query = url.Values{}
-	}
-	for seen := map[string]bool{}; ; {
-		limit := page
-		if most > 0 {
-			limit = min(page, most-len(items))
-		}
-		query.Set("limit", fmt.Sprint(limit))
-		answer, err := r.API.call(ctx, http.MethodGet, r.Path, query, nil, nil)
-		if err != nil {
-			return fmt.Errorf("listing: %w", err)
-		}
-		var got struct {
-			Items []map[string]json.RawMessage `json:"items"`
-			Next  string                       `json:"next"`
-		}
-		if err := json.Unmarshal(answer, &got); err != nil {
-			return fmt.Errorf("reading the list: %w", err)
-		}
-		items = append(items, got.Items...)
-		if got.Next == "" || most > 0 && len(items) >= most {
-			break
-		}
-		if seen[got.Next] {
-			return errors.New("listing: the API gave the same cursor twice")
-		}
-		seen[got.Next] = true
-		query.Set("cursor", got.Next)
+	items, err := pages[map[string]json.RawMessage](ctx, r.API, r.Path, query, most)
+	if err != nil {
+		return fmt.Errorf("listing: %w", err)
 	}
 	return r.table(items)
 }
