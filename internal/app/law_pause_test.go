@@ -31,6 +31,13 @@ func (w *world) pauseRecord(id string, paused bool) {
 	w.produce(r)
 }
 
+// minutely has what is put back come round every minute, so that a test of it
+// takes few of them.
+func minutely(c *config.Config) {
+	c.Delivery.Tiers = []time.Duration{5 * time.Second, time.Minute}
+	c.Delivery.Schedule = []time.Duration{time.Minute}
+}
+
 func TestWhatIsPausedIsMatchedAndWaitsAndFlowsWhenResumed(t *testing.T) {
 	for name, switched := range map[string]func(w *world, a *webhook.Endpoint, paused bool){
 		"endpoint": func(w *world, a *webhook.Endpoint, paused bool) {
@@ -40,7 +47,7 @@ func TestWhatIsPausedIsMatchedAndWaitsAndFlowsWhenResumed(t *testing.T) {
 		"everything": func(w *world, _ *webhook.Endpoint, paused bool) { w.pauseRecord("all", paused) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inVirtualTime(t, nil, func(w *world) {
+			inVirtualTime(t, minutely, func(w *world) {
 				w.receiver(8080, func(h *hit, _ http.ResponseWriter, r *http.Request) {
 					if h.endpoint == "/a" {
 						pause(r, 500*time.Millisecond) // so that some are queued when the pause comes
@@ -67,7 +74,7 @@ func TestWhatIsPausedIsMatchedAndWaitsAndFlowsWhenResumed(t *testing.T) {
 					w.event(fmt.Sprint("during", i), "order.created")
 					w.produce(&kgo.Record{Topic: "orders", Key: []byte("k"), Value: []byte("{}"), Headers: eventHeaders(fmt.Sprint("g2", i), "globex")})
 				}
-				time.Sleep(40 * time.Minute)
+				time.Sleep(4 * time.Minute)
 				if now := len(w.received("/a")); now != before {
 					t.Errorf("%d arrived during the pause", now-before)
 				}
@@ -75,7 +82,7 @@ func TestWhatIsPausedIsMatchedAndWaitsAndFlowsWhenResumed(t *testing.T) {
 					t.Errorf("the other tenant's endpoint got %d", got)
 				}
 				switched(w, a, false)
-				time.Sleep(16 * time.Minute)
+				time.Sleep(2 * time.Minute)
 				p.terminate()
 				seen := map[string]int{}
 				for _, h := range w.received("/a") {
@@ -109,18 +116,18 @@ func eventHeaders(id, tenant string) []kgo.RecordHeader {
 }
 
 func TestAgeCountsDuringAPause(t *testing.T) {
-	inVirtualTime(t, func(c *config.Config) { c.Delivery.MaxAge = time.Hour }, func(w *world) {
+	inVirtualTime(t, func(c *config.Config) { minutely(c); c.Delivery.MaxAge = 10 * time.Minute }, func(w *world) {
 		w.receiver(8080, nil)
 		a := w.endpoint("a")
 		w.change(a, func(e *webhook.Endpoint) { e.Paused = true })
 		p := w.process()
 		time.Sleep(5 * time.Second)
 		w.event("old", "order.created")
-		time.Sleep(50 * time.Minute)
+		time.Sleep(8 * time.Minute)
 		w.event("young", "order.created")
-		time.Sleep(30 * time.Minute)
+		time.Sleep(5 * time.Minute)
 		w.change(a, func(e *webhook.Endpoint) { e.Paused = false })
-		time.Sleep(16 * time.Minute)
+		time.Sleep(2 * time.Minute)
 		p.terminate()
 		if got := w.received("/a"); len(got) != 1 || got[0].body != `{"id":"young"}` {
 			t.Errorf("arrived: %+v", got)
