@@ -46,22 +46,33 @@ func TestTheFirstKeyIsBootstrappedAndManagesTheRest(t *testing.T) {
 	if err := os.WriteFile(file, []byte("kafka: {brokers: [\""+at.Kafka+"\"]}\ntopics: {replication_factor: 1}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run := func(want int, args ...string) string {
+	// both returns what a command writes and what it logs.
+	both := func(want int, args ...string) (string, string) {
 		t.Helper()
 		var out, errs bytes.Buffer
 		if code := execute(t.Context(), args, streams{strings.NewReader(""), &out, &errs}); code != want {
 			t.Fatalf("%q: exit code %d, want %d: %s%s", args, code, want, &out, &errs)
 		}
-		return out.String() + errs.String()
+		return out.String(), errs.String()
+	}
+	run := func(want int, args ...string) string {
+		t.Helper()
+		out, errs := both(want, args...)
+		return out + errs
+	}
+	decode := func(into any, args ...string) {
+		t.Helper()
+		out, errs := both(0, args...)
+		if err := json.Unmarshal([]byte(out), into); err != nil {
+			t.Fatalf("%q: %v: %s%s", args, err, out, errs)
+		}
 	}
 	t.Setenv("POSTHORN_API", at.Admin)
 	if out := run(1, "tenant", "list"); !strings.Contains(out, "401") {
 		t.Errorf("without a key: %s", out)
 	}
 	var issued struct{ ID, Key string }
-	if err := json.Unmarshal([]byte(run(0, "key", "bootstrap", "--json", "-c", file, "--description", "first", "--expires", "1h")), &issued); err != nil {
-		t.Fatal(err)
-	}
+	decode(&issued, "key", "bootstrap", "--json", "-c", file, "--description", "first", "--expires", "1h")
 	// The line follows the registry, so give it the moment that takes.
 	t.Setenv("POSTHORN_API_KEY", issued.Key)
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
@@ -98,9 +109,7 @@ func TestTheFirstKeyIsBootstrappedAndManagesTheRest(t *testing.T) {
 	run(0, "contract", "get", "bunjang")
 
 	var second struct{ ID, Key string }
-	if err := json.Unmarshal([]byte(run(0, "key", "create", "--json", "--tenant", "acme", "--read-only")), &second); err != nil {
-		t.Fatal(err)
-	}
+	decode(&second, "key", "create", "--json", "--tenant", "acme", "--read-only")
 	if out := run(1, "tenant", "list", "--key", second.Key); !strings.Contains(out, "403") {
 		t.Errorf("a tenant's key lists tenants: %s", out)
 	}
