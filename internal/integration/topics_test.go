@@ -5,6 +5,7 @@ package integration
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -17,7 +18,7 @@ import (
 	"posthorn/internal/kafkatest"
 )
 
-var ownTopics = []string{"registry", "fanout", "deliveries", "retry.1s", "retry.2s", "retry.4s", "attempts", "dead", "events", "invalid"}
+var ownTopics = []string{"registry", "fanout", "deliveries", "retry.1s", "retry.2s", "retry.4s", "attempts", "dead", "events", "invalid", "audit", "replays"}
 
 // refuses runs the line on topics it has to refuse, and wants these words in
 // what it says.
@@ -58,9 +59,10 @@ func TestTheLineRefusesToStartOnTopicsThatWouldLoseDeliveriesAndListsThemAll(t *
 	w.says(1, all, "topics", "check")
 	w.refuses(all...)
 
-	w.says(0, []string{"20 changes"}, "topics", "apply")
-	w.says(0, []string{"all 10 topics are as configured"}, "topics", "apply")
-	w.says(0, []string{"all 10 topics are as configured"}, "topics", "check")
+	w.says(0, []string{fmt.Sprintf("%d changes", 2*len(ownTopics))}, "topics", "apply") // each is created and its partitions recorded
+	asConfigured := []string{fmt.Sprintf("all %d topics are as configured", len(ownTopics))}
+	w.says(0, asConfigured, "topics", "apply")
+	w.says(0, asConfigured, "topics", "check")
 	w.run().terminate()
 
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
