@@ -40,7 +40,7 @@ func TestBunjang_01_OnlyHTTPSIsRegisteredAndAnOldHandshakeFailsTheAttempt(t *tes
 			t.Errorf("%d attempts, want one and three retries, each failed by the handshake", len(ss))
 		}
 	})
-	onPlatform(t, "bunjang", nil, func(p *platform) {
+	onPlatformFrom(t, time.Time{}, "bunjang", nil, func(p *platform) {
 		p.hooksWith(&tls.Config{Certificates: []tls.Certificate{p.cert}, MaxVersion: tls.VersionTLS12}, func(h *hit, _ http.ResponseWriter, r *http.Request) {
 			if r.Method != http.MethodPost || r.TLS == nil || r.TLS.Version != tls.VersionTLS12 {
 				t.Errorf("came as %s over %+v", r.Method, r.TLS)

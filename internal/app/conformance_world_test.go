@@ -40,14 +40,16 @@ type platform struct {
 // adminKey is one of http.admin_keys.
 const adminKey = "an administrator's key of the platform's own"
 
-// onPlatform runs a test on a platform. Receivers have the certificate of
+// onPlatform runs a test on a platform, beside others. Receivers have the certificate of
 // hooks.example.com.
 func onPlatform(t *testing.T, contract string, change func(*config.Config), f func(*platform)) {
 	t.Helper()
+	t.Parallel()
 	onPlatformFrom(t, time.Time{}, contract, change, f)
 }
 
-// onPlatformFrom begins at that time, or when virtual time does.
+// onPlatformFrom begins at that time, or when virtual time does; the test is not
+// made parallel.
 func onPlatformFrom(t *testing.T, begin time.Time, contract string, change func(*config.Config), f func(*platform)) {
 	t.Helper()
 	authority := filepath.Join(t.TempDir(), "ca.pem")

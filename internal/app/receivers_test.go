@@ -82,6 +82,7 @@ func altered(t *testing.T, file string, replace func([]byte) []byte) string {
 }
 
 func TestReceiversVerifyDeliveriesAndRefuseForgeries(t *testing.T) {
+	t.Parallel()
 	captured := captureDeliveries(t)
 	t.Run("snippets", func(t *testing.T) { testSnippets(t, captured) })
 	t.Run("published libraries", func(t *testing.T) { testLibraries(t, captured) })

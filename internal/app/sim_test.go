@@ -92,7 +92,7 @@ func simulate(t *testing.T, p *simPlan, change func(*config.Config)) (broken, di
 	if err := os.WriteFile(contracts+"/"+simContract+".yaml", []byte(quick), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	inVirtualTime(t, func(c *config.Config) {
+	inVirtualTimeFrom(t, time.Time{}, func(c *config.Config) {
 		c.Partitions = config.Partitions{Deliveries: 2, Fanout: 1, Attempts: 1, Dead: 1, Events: 1, Invalid: 1}
 		c.Delivery.Tiers = []time.Duration{simTier}
 		c.Delivery.Schedule = []time.Duration{simTier, 2 * simTier}

@@ -62,14 +62,16 @@ type hit struct {
 
 const secretText = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
-// inVirtualTime runs a test in a world of its own. The keyset file is read
-// outside the bubble, so that no time depends on a disk.
+// inVirtualTime runs a test in a world of its own, beside others.
 func inVirtualTime(t *testing.T, change func(*config.Config), f func(*world)) {
 	t.Helper()
+	t.Parallel()
 	inVirtualTimeFrom(t, time.Time{}, change, f)
 }
 
-// inVirtualTimeFrom begins at that time, or when virtual time does, in 2000.
+// inVirtualTimeFrom begins at that time, or when virtual time does, in 2000; the
+// test is not made parallel. The keyset file is read outside the bubble, so that no
+// time depends on a disk.
 func inVirtualTimeFrom(t *testing.T, begin time.Time, change func(*config.Config), f func(*world)) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "keyset.json")
