@@ -12,7 +12,7 @@ CHDB_VERSION  := 26.7.3-stable.1
 CHDB := .cache/chdb/$(CHDB_VERSION)/libchdb.so
 
 # As go run ./bench -list has them, but isolation.
-BENCHES := one hundred fanout sink latency latency-kafka memory million wide backlog matching retries parked scaling
+BENCHES := one hundred fanout sink latency latency-kafka memory million wide backlog matching retries parked scaling replay
 
 LINT := .cache/bin/golangci-lint-$(GOLANGCI_LINT)
 

@@ -90,7 +90,7 @@ func (s *server) dryRun(ctx context.Context, in *dryRunInput) (*dryRunOutput, er
 	if err := s.needLine(); err != nil {
 		return nil, err
 	}
-	q := DryRunQuery{Tenant: in.Tenant, Events: in.Body.Events, Filter: in.Body.Filter, Since: in.Body.Since, Until: in.Body.Until, Samples: defaultSamples}
+	q := DryRunQuery{Tenant: in.Tenant, Events: in.Body.Events, Filter: in.Body.Filter, Since: kafkaTime(in.Body.Since), Until: in.Body.Until, Samples: defaultSamples}
 	if n := in.Body.Samples; n != nil {
 		q.Samples = min(*n, maxSamples)
 	}
@@ -123,3 +123,7 @@ func (s *server) checkSubscription(events []string, filter string) (errs []Field
 	}
 	return errs
 }
+
+// kafkaTime is the first of Kafka's timestamps, which have milliseconds, that a
+// time stands for: what was produced in that very moment isn't before it.
+func kafkaTime(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }

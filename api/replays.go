@@ -151,7 +151,7 @@ func (s *server) createReplay(ctx context.Context, in *createReplayInput) (*crea
 func (c *ReplayCreate) replay(tenant string) *webhook.Replay {
 	r := &webhook.Replay{
 		ID: webhook.ReplayPrefix + strings.ToLower(rand.Text()), Tenant: tenant, EndpointID: c.Endpoint, Kind: c.Kind,
-		Since: c.Since.UTC(), Until: c.Until.UTC(), Events: c.Events, States: c.States, Rate: c.Rate, Paused: c.Paused,
+		Since: kafkaTime(c.Since), Until: c.Until.UTC(), Events: c.Events, States: c.States, Rate: c.Rate, Paused: c.Paused,
 	}
 	if r.Kind == "" {
 		r.Kind = webhook.ReplayEvents

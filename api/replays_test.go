@@ -175,6 +175,9 @@ func TestAReplayIsCreatedOncePerKeyAndTakenUpWithItsRecord(t *testing.T) {
 	if r.State != "queued" || r.Kind != "replay" || r.Rate != defaultReplayRate || r.Run == 0 || r.Until.IsZero() || a.Header.Get("Location") != acmeReplays+"/"+r.ID {
 		t.Errorf("%+v", r)
 	}
+	if r.Since.Nanosecond()%int(time.Millisecond) != 0 {
+		t.Errorf("since %v: what was produced in that millisecond would be left out", r.Since)
+	}
 	if again := decode[Replay](c.do("POST", acmeReplays, body, "Idempotency-Key", "k").want(http.StatusOK)); again.ID != r.ID || again.Run != r.Run {
 		t.Errorf("repeated: %+v", again)
 	}

@@ -9,6 +9,10 @@ import (
 	"posthorn/webhook"
 )
 
+// dryRunFetchBytes is how much of a log a dry run reads at a time: someone waits
+// for it.
+const dryRunFetchBytes = 256 << 10
+
 // Bounds of a dry run; whichever is reached first cuts it.
 type Bounds struct {
 	Records int64
@@ -73,14 +77,18 @@ func DryRun(ctx context.Context, cfg *EventsConfig, tenant string, wants func(*w
 			t.Until = walk.Reached()
 			break
 		}
-		records, _, err := cfg.advance(ctx, walk, i, since, until)
+		records, next, err := cfg.fetch(ctx, walk, i, dryRunFetchBytes)
 		if err != nil {
 			if ctx.Err() != nil {
 				continue // as far as the time allowed
 			}
 			return nil, err
 		}
+		end, last := walk[i].To, time.Time{}
 		for _, r := range records {
+			if last = r.Timestamp; !within(r, end, since, until) {
+				continue
+			}
 			t.Scanned++
 			t.Bytes += int64(len(r.Key) + len(r.Value))
 			task, why := cfg.Events.Read(r)
@@ -93,6 +101,7 @@ func DryRun(ctx context.Context, cfg *EventsConfig, tenant string, wants func(*w
 				t.Samples = append(t.Samples, task.Event)
 			}
 		}
+		walk.Read(i, next, last)
 	}
 	for name, n := range types {
 		t.Types = append(t.Types, TypeCount{name, n})

@@ -14,8 +14,14 @@ import (
 	"posthorn/webhook"
 )
 
-// fetchBytes is how much of a log is read at a time.
-const fetchBytes = 256 << 10
+const (
+	// fetchBytes is how much of a log is read at a time; a batch at least, which
+	// may be a megabyte.
+	fetchBytes = 64 << 10
+	// partSize is how many records are looked at in one go: while a batch is, a
+	// processor isn't there for what is live.
+	partSize = 32
+)
 
 // EventsConfig is what [OpenEvents] works on.
 type EventsConfig struct {
@@ -38,6 +44,11 @@ type events struct {
 	wanted func(eventType string) bool
 	read   eventlog.Walk // up to where Next has returned what there is
 	passed eventlog.Walk
+	// fetched is what was fetched of the stretch from and not looked at yet; the
+	// stretch goes on at then.
+	fetched []*kgo.Record
+	from    int
+	then    int64
 }
 
 // OpenEvents finds where the events of a replay lie, or goes on where its
@@ -64,48 +75,59 @@ func OpenEvents(ctx context.Context, cfg *EventsConfig, r *webhook.Replay, at *w
 	return e, nil
 }
 
-// Next implements [Source].
+// Next implements [Source]: what was fetched is looked at in small parts.
 func (e *events) Next(ctx context.Context, to Target) (Batch, error) {
-	i := e.read.Next()
-	if i < 0 {
-		return Batch{Finished: true}, nil
+	if len(e.fetched) == 0 {
+		if e.from = e.read.Next(); e.from < 0 {
+			return Batch{Finished: true}, nil
+		}
+		var err error
+		if e.fetched, e.then, err = e.cfg.fetch(ctx, e.read, e.from, fetchBytes); err != nil {
+			return Batch{}, err
+		}
 	}
-	records, scanned, err := e.cfg.advance(ctx, e.read, i, e.replay.Since, e.replay.Until)
-	if err != nil {
-		return Batch{}, err
-	}
-	b := Batch{Scanned: scanned}
-	for _, r := range records {
+	part := e.fetched[:min(partSize, len(e.fetched))]
+	e.fetched = e.fetched[len(part):]
+	end := e.read[e.from].To
+	b := Batch{Scanned: len(part)}
+	next, last := e.then, time.Time{}
+	for _, r := range part {
+		last = r.Timestamp
+		if len(e.fetched) > 0 {
+			next = r.Offset + 1
+		}
+		if !within(r, end, e.replay.Since, e.replay.Until) {
+			continue
+		}
 		if item, ok := e.item(r, to); ok {
-			item.place, item.next = i, r.Offset+1
+			item.place, item.next = e.from, r.Offset+1
 			b.Items = append(b.Items, item)
 		}
+	}
+	e.read.Read(e.from, next, last)
+	if e.read[e.from].Finished() {
+		e.fetched = nil
 	}
 	return b, nil
 }
 
-// advance reads on in a stretch of a walk, and returns the records with timestamps
-// in [since, until) and how many were looked at. What the log no longer holds is
+// fetch reads on in a stretch of a walk, and returns where it goes on behind what
+// was read; reading that is up to the caller. What the log no longer holds is
 // skipped.
-func (cfg *EventsConfig) advance(ctx context.Context, walk eventlog.Walk, i int, since, until time.Time) (within []*kgo.Record, scanned int, err error) {
+func (cfg *EventsConfig) fetch(ctx context.Context, walk eventlog.Walk, i int, atMost int32) (records []*kgo.Record, next int64, err error) {
 	s := walk[i]
-	records, next, err := cfg.Log.Fetch(ctx, s.Topic, s.Partition, s.At, fetchBytes)
+	records, next, err = cfg.Log.Fetch(ctx, s.Topic, s.Partition, s.At, atMost)
 	if gone, ok := errors.AsType[*eventlog.OutOfRangeError](err); ok {
 		walk.Skip(i, gone.LogStart)
-		return nil, 0, nil
+		return nil, walk[i].At, nil
 	}
-	if err != nil {
-		return nil, 0, err
-	}
-	var last time.Time
-	for _, r := range records {
-		last = r.Timestamp
-		if r.Offset < s.To && !r.Timestamp.Before(since) && r.Timestamp.Before(until) {
-			within = append(within, r)
-		}
-	}
-	walk.Read(i, next, last)
-	return within, len(records), nil
+	return records, next, err
+}
+
+// within reports whether a record is of a stretch that ends at an offset, and has
+// a timestamp in [since, until).
+func within(r *kgo.Record, end int64, since, until time.Time) bool {
+	return r.Offset < end && !r.Timestamp.Before(since) && r.Timestamp.Before(until)
 }
 
 // item makes a delivery of a record, if it is an event that the endpoint is
@@ -138,7 +160,7 @@ func (e *events) Passed(i Item) { e.passed.Read(i.place, i.next, time.Time{}) }
 func (e *events) PassedAll() { e.passed = e.read.Clone() }
 
 // Rewind implements [Source].
-func (e *events) Rewind() { e.read = e.passed.Clone() }
+func (e *events) Rewind() { e.read, e.fetched = e.passed.Clone(), nil }
 
 // Tell implements [Source].
 func (e *events) Tell(p *webhook.ReplayProgress) (err error) {

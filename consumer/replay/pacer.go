@@ -14,8 +14,9 @@ const (
 	// leastOutstanding is the start, and what an endpoint gets of which nothing is
 	// known; mostOutstanding bounds what a crash of dispatch repeats.
 	leastOutstanding, mostOutstanding = 2, 1024
-	// burstFor is how much of the rate may be used at once.
-	burstFor = 100 * time.Millisecond
+	// burstFor is how much of the rate may be used at once: a burst of POSTs is
+	// what live ones feel.
+	burstFor = 5 * time.Millisecond
 	// pollEvery is how often the line is asked how far it has come.
 	pollEvery = 200 * time.Millisecond
 )

@@ -8,7 +8,7 @@ import (
 // play lets a pacer feed an endpoint that takes so many a second, seen a commit
 // later, and returns how many were sent and the most that waited in the line.
 func play(p *Pacer, begun time.Time, takes func(at time.Duration) float64, lasts time.Duration) (sent, waited int, sentAt []time.Duration) {
-	const step = 10 * time.Millisecond
+	const step = time.Millisecond
 	const commitLag = 100 * time.Millisecond
 	var done []int // by step
 	var queue, taken float64
