@@ -35,6 +35,9 @@ type Endpoint struct {
 	// DisabledReason and DisabledAt are there while it is disabled.
 	DisabledReason string    `json:"disabled_reason,omitempty" enum:"requested,failing,exhausted,gone,inactive" doc:"Why it is disabled: it was asked for, it failed for too long, too many deliveries in a row ran out of attempts, it said that it is no more, or it had no event for too long"`
 	DisabledAt     time.Time `json:"disabled_at,omitzero" doc:"Since when it is disabled, and misses events"`
+	FailingSince   time.Time `json:"failing_since,omitzero" doc:"Since when every attempt has failed; absent while it is well"`
+	Exhausted      int       `json:"exhausted,omitempty" doc:"Deliveries in a row that were given up, as of an hour ago at most"`
+	LastEventOn    string    `json:"last_event_on,omitempty" format:"date" doc:"The day (UTC) of the last event that it was subscribed to"`
 	Missed         *Missed   `json:"missed,omitempty" doc:"The time in which it was last disabled. Its events of then were not matched; a replay recovers them"`
 	PurgeBefore    time.Time `json:"purge_before,omitzero" doc:"What was matched before this is discarded when it surfaces"`
 	Purging        bool      `json:"purging,omitempty" doc:"What was purged may not have surfaced yet"`

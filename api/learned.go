@@ -8,7 +8,10 @@ import (
 )
 
 // The kinds of registry records that the line learns of endpoints.
-const kindFilter = "filter"
+const (
+	kindFilter = "filter"
+	kindHealth = "health"
+)
 
 // filterTroubleShown is how long a filter's trouble is shown.
 const filterTroubleShown = 24 * time.Hour
@@ -19,7 +22,30 @@ func (s *server) view(ep *webhook.Endpoint) Endpoint {
 	if ep.Filter != "" {
 		v.FilterTrouble = s.filterTrouble(ep)
 	}
+	s.health(ep, &v)
 	return v
+}
+
+// health shows the record of how an endpoint fares.
+func (s *server) health(ep *webhook.Endpoint, v *Endpoint) {
+	value, ok := s.cfg.Records.Raw(kindHealth, ep.ID)
+	if !ok {
+		return
+	}
+	var h struct {
+		FailingSince time.Time `json:"failing_since"`
+		Exhausted    int       `json:"exhausted"`
+		LastEvent    time.Time `json:"last_event"`
+	}
+	if json.Unmarshal(value, &h) != nil {
+		return
+	}
+	if !h.LastEvent.IsZero() {
+		v.LastEventOn = h.LastEvent.Format(time.DateOnly)
+	}
+	if !h.FailingSince.IsZero() && !h.FailingSince.Before(ep.EnabledAt) {
+		v.FailingSince, v.Exhausted = h.FailingSince, h.Exhausted
+	}
 }
 
 func (s *server) filterTrouble(ep *webhook.Endpoint) *FilterTrouble {

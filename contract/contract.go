@@ -22,6 +22,7 @@ type Contract struct {
 	timeout   time.Duration
 	httpsOnly bool
 	minTLS    uint16
+	inactive  time.Duration // 0: never
 	retry     retryPolicy
 }
 
@@ -70,6 +71,10 @@ func (c *Contract) Retryable(status int) bool { return c.retry.retried.has(statu
 
 // Gone reports whether an answer with that status disables the endpoint.
 func (c *Contract) Gone(status int) bool { return c.retry.gone.has(status) }
+
+// InactiveAfter returns how long an endpoint may be without events before it is
+// disabled; 0 for any time.
+func (c *Contract) InactiveAfter() time.Duration { return c.inactive }
 
 // Schedule returns the delays between scheduled attempts, each after the one
 // before. When the second result is false, the contract leaves it to the

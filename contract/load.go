@@ -18,6 +18,7 @@ const (
 	maxFileSize = 64 << 10
 	maxTimeout  = 2 * time.Minute
 	maxOverlap  = 7 * 24 * time.Hour
+	maxInactive = 10 * 365 * 24 * time.Hour
 	maxSteps    = 24 // of a schedule
 )
 
@@ -68,6 +69,7 @@ func (l *loader) contract(root ast.Node) {
 		}},
 		key{"https_only", false, func(n ast.Node, path string) { c.httpsOnly = l.boolean(n, path) }},
 		key{"min_tls", false, func(n ast.Node, path string) { c.minTLS, _ = oneOf(&l.reader, n, path, tlsVersions) }},
+		key{"inactive_after", false, func(n ast.Node, path string) { c.inactive = l.duration(n, path, 24*time.Hour, maxInactive) }},
 		key{"retry", true, l.retry},
 	)
 	l.headers(headers, "headers")

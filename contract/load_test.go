@@ -18,6 +18,7 @@ func TestBuiltinPolicies(t *testing.T) {
 	for _, tt := range []struct {
 		name               string
 		timeout, overlap   time.Duration
+		inactive           time.Duration
 		https              bool
 		retried, permanent []int
 		gone               []int
@@ -33,12 +34,15 @@ func TestBuiltinPolicies(t *testing.T) {
 		{name: "bunjang", timeout: 10 * time.Second, https: true,
 			retried: []int{0, 429, 500, 503, 599}, permanent: []int{100, 200, 301, 400, 404, 410, 428, 430, 499, 600, 999, -1},
 			scheduled: true, immediate: &Immediate{Retries: 3, Initial: time.Second, Multiplier: 2, Jitter: 0.5, Total: time.Minute}},
-		{name: "bigcommerce", timeout: 10 * time.Second, overlap: 24 * time.Hour, https: true,
+		{name: "bigcommerce", timeout: 10 * time.Second, overlap: 24 * time.Hour, https: true, inactive: 90 * 24 * time.Hour,
 			retried: []int{0, 301, 400, 404, 410, 429, 500}, permanent: []int{200, 201, 299}},
 	} {
 		c := builtinContract(t, tt.name)
 		if c.Name() != tt.name || c.Description() == "" || c.Timeout() != tt.timeout || c.RotationOverlap() != tt.overlap || c.HTTPSOnly() != tt.https || c.MinTLS() != tls.VersionTLS12 {
 			t.Errorf("%s: %q timeout %v overlap %v https only %v TLS %x", c.Name(), c.Description(), c.Timeout(), c.RotationOverlap(), c.HTTPSOnly(), c.MinTLS())
+		}
+		if c.InactiveAfter() != tt.inactive {
+			t.Errorf("%s: inactive after %v", tt.name, c.InactiveAfter())
 		}
 		for _, status := range tt.retried {
 			if !c.Retryable(status) {

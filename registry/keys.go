@@ -18,7 +18,8 @@ const (
 	KindTenant    = "tenant"    // written by users: see [webhook.Tenant]
 	KindEndpoint  = "endpoint"  // written by users
 	KindBreaker   = "breaker"   // learned: see [BreakerState]
-	KindHealth    = "health"    // learned
+	KindHealth    = "health"    // learned: see lifecycle.State
+	KindNotice    = "notice"    // the last warning of an endpoint that fails, written under the lock
 	KindFilter    = "filter"    // learned: see [webhook.FilterTrouble]
 	KindReplay    = "replay"    // written by users: see [webhook.Replay]; its ID is "tenant/ID"
 	KindProgress  = "progress"  // learned: see [webhook.ReplayProgress]; by the replay's ID

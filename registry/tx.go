@@ -206,7 +206,7 @@ func (tx *Tx) Delete(id string) error {
 		}
 	}
 	tx.stage(Key(KindEndpoint, id), staged{})
-	for _, kind := range learnedKinds {
+	for _, kind := range append(learnedKinds[:], KindNotice) {
 		if _, ok := tx.Raw(kind, id); ok {
 			tx.stage(Key(kind, id), staged{})
 		}
@@ -244,10 +244,16 @@ func (tx *Tx) PutRaw(kind, id string, value []byte) error {
 // made, and never if it wasn't. Records of one key share a partition. The
 // error is [ErrTooLarge]. The bytes must not be changed afterwards.
 func (tx *Tx) Append(topic string, key, value []byte) error {
-	if n := len(key) + len(value); n > MaxRecordBytes {
-		return fmt.Errorf("%w: one for %s has %d bytes, at most %d are allowed", ErrTooLarge, topic, n, MaxRecordBytes)
+	return tx.AppendRecord(&kgo.Record{Topic: topic, Key: key, Value: value})
+}
+
+// AppendRecord is [Tx.Append] for a record with headers. It must not be changed
+// afterwards.
+func (tx *Tx) AppendRecord(r *kgo.Record) error {
+	if n := len(r.Key) + len(r.Value); n > MaxRecordBytes {
+		return fmt.Errorf("%w: one for %s has %d bytes, at most %d are allowed", ErrTooLarge, r.Topic, n, MaxRecordBytes)
 	}
-	tx.appended = append(tx.appended, &kgo.Record{Topic: topic, Key: key, Value: value})
+	tx.appended = append(tx.appended, r)
 	return nil
 }
 

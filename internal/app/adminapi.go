@@ -32,15 +32,13 @@ func (l *Line) buildAPI(context.Context) error {
 	return errors.Join(l.admin.Mount("/v1/", handler), l.admin.Mount("/openapi.json", handler))
 }
 
-// apiHandler makes the API with a writer of its own. Only on loopback may it
+// apiHandler makes the API on the writer of the process. Only on loopback may it
 // go without keys, whatever the configuration takes for loopback.
 func (l *Line) apiHandler(loopback bool) (http.Handler, error) {
-	writer, err := registry.NewWriter(registry.WriterConfig{Topic: topics.Name(l.cfg.Prefix, topics.RoleRegistry),
-		Opts: l.clients, Follower: l.follower, Logger: l.log, Count: l.incident})
+	writer, err := l.registryWriter()
 	if err != nil {
 		return nil, err
 	}
-	l.undo.add("registry writer", 5*time.Second, func(context.Context) error { writer.Close(); return nil })
 	cfg := api.Config{
 		Endpoints: l.store, Records: l.store, Writer: registryWriter{writer, topics.Name(l.cfg.Prefix, topics.RoleAudit), topics.Name(l.cfg.Prefix, topics.RoleReplays)}, Contracts: contractSecrets{l.contracts, l.cfg.Delivery.Schedule}, Sealer: l.keyset,
 		CheckEndpoint: l.checkEndpoint, CheckAddress: l.checkAddress, Covers: covers, NewEndpointID: registry.NewEndpointID,

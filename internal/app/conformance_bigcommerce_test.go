@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"posthorn/internal/config"
+	"posthorn/webhook"
 )
 
 func TestBigCommerce_01_AWebhookIsRegisteredSwitchedUpdatedAndDeletedByItsIDWithAToken(t *testing.T) {
@@ -219,5 +220,87 @@ func TestBigCommerce_06_WhatIsNotAcknowledgedComesAgainAtIntervals(t *testing.T)
 		if len(same) != 1 {
 			t.Errorf("%d different notifications, want the same each time", len(same))
 		}
+	})
+}
+
+func TestBigCommerce_07_AWebhookThatFailsConsistentlyIsDeactivatedItsOwnerToldAndItCanBeSwitchedOnAgain(t *testing.T) {
+	// Days are minutes here: virtual time isn't for nothing.
+	onPlatform(t, "bigcommerce", func(c *config.Config) {
+		c.Lifecycle.FailingFor = 30 * time.Minute
+		c.Delivery.Schedule = []time.Duration{time.Minute}
+	}, func(p *platform) {
+		failing := true
+		p.hooks(func(h *hit, _ http.ResponseWriter, _ *http.Request) {
+			if h.endpoint == "/a" && failing {
+				h.status = 500
+			}
+		})
+		made := p.register("abc123", "a", fields{"events": []string{"store/order/*"}})
+		p.register("abc123", "owner", fields{"events": []string{"endpoint.*"}})
+		p.register("xyz789", "other", nil)
+		path := "/v1/tenants/abc123/endpoints/" + made.ID
+		line := p.process()
+		time.Sleep(settle)
+		fire := func(id string) {
+			p.happen(happening{tenant: "abc123", id: id, kind: "store/order/created"})
+			time.Sleep(time.Minute)
+		}
+		for i := range 34 {
+			fire(fmt.Sprint("e", i))
+		}
+		type answer struct {
+			Disabled bool
+			Reason   string            `json:"disabled_reason"`
+			Missed   map[string]string `json:"missed"`
+		}
+		var off, on answer
+		p.call("GET", path, nil, &off, http.StatusOK)
+		if !off.Disabled || off.Reason != "failing" {
+			t.Fatalf("after %v of failing it is %+v", 34*time.Minute, off)
+		}
+		told := p.kinds("/owner", "scope")
+		if !slices.Equal(told, []string{"endpoint.failing", "endpoint.failing", "endpoint.disabled"}) {
+			t.Errorf("its owner was told %q", told)
+		}
+		if n := len(p.received("/other")); n != 0 {
+			t.Errorf("another store was told %d times", n)
+		}
+		failing = false
+		before := len(p.received("/a"))
+		fire("missed")
+		p.call("PATCH", path, fields{"disabled": false}, &on, http.StatusOK)
+		if on.Disabled || on.Missed["from"] == "" || on.Missed["until"] == "" {
+			t.Errorf("switched on: %+v", on)
+		}
+		time.Sleep(time.Second)
+		fire("again")
+		line.terminate()
+		if n := len(p.received("/a")) - before; n != 1 {
+			t.Errorf("switched on again it got %d, want 1", n)
+		}
+	})
+}
+
+func TestBigCommerce_08_OneWithoutAnyEventFor90DaysIsDeactivated(t *testing.T) {
+	onPlatform(t, "bigcommerce", nil, func(p *platform) {
+		p.hooks(nil)
+		aged := func(path string, days int) string {
+			made := p.register("abc123", path, fields{"events": []string{"store/" + path + "/*"}})
+			p.change(p.stored(made.ID), func(e *webhook.Endpoint) { e.CreatedAt = e.CreatedAt.AddDate(0, 0, -days) })
+			return made.ID
+		}
+		quiet, young, busy := aged("quiet", 90), aged("young", 89), aged("busy", 200)
+		p.register("abc123", "owner", fields{"events": []string{"endpoint.disabled"}})
+		line := p.process()
+		time.Sleep(settle)
+		p.happen(happening{tenant: "abc123", id: "e", kind: "store/busy/created"})
+		time.Sleep(61 * time.Minute)
+		line.terminate()
+		for id, want := range map[string]bool{quiet: true, young: false, busy: false} {
+			if e := p.stored(id); e.Disabled != want || want && e.DisabledReason != webhook.DisabledInactive {
+				t.Errorf("%+v", e)
+			}
+		}
+		p.one("/owner")
 	})
 }

@@ -96,6 +96,7 @@ type Line struct {
 	book           *ledger.Ledger // see openLedger
 	malformed      *malformedSink
 	learned        *registry.Learned
+	writer         *registry.Writer // of changes under the lock; made when one is needed
 	learn          *learner
 	started        atomic.Bool // everything is built
 	// onChange is told of registry records; it is complete before the
@@ -121,7 +122,7 @@ func build(ctx context.Context, opts Options) (*Line, error) {
 	if len(opts.Roles) == 0 {
 		opts.Roles = AllRoles()
 	}
-	l := &Line{opts: opts, cfg: opts.Config, log: opts.Log, metrics: telemetry.NewMetrics(), spans: opts.Spans}
+	l := &Line{opts: opts, cfg: withOwnEvents(opts.Config), log: opts.Log, metrics: telemetry.NewMetrics(), spans: opts.Spans}
 	l.undo.log = opts.Log
 	l.backgroundCtx, l.stopBackground = context.WithCancel(context.WithoutCancel(ctx))
 	for _, step := range []func(context.Context) error{
@@ -324,6 +325,10 @@ func (l *Line) buildDispatch(ladder retrytopics.Ladder, publisher *retrytopics.P
 	dir := newDirectory(l.follower, l.store, l.keyset, l.contracts, client.ParseURL, l.log)
 	l.onChange = append(l.onChange, dir.changed)
 
+	health, err := l.buildHealth()
+	if err != nil {
+		return err
+	}
 	parks := l.cfg.Delivery.Schedule
 	if len(parks) == 0 {
 		parks = l.cfg.Delivery.Tiers
@@ -332,7 +337,7 @@ func (l *Line) buildDispatch(ladder retrytopics.Ladder, publisher *retrytopics.P
 		Directory: dir, Sender: client, Retries: publisher,
 		Recorder: analytics.NewRecorder(l.ledger, topics.Name(l.cfg.Prefix, topics.RoleAttempts)),
 		Spans:    attemptSpans{l.spans},
-		Observer: &dispatchObserver{metrics: l.metrics, remember: l.learn.breaker},
+		Observer: &dispatchObserver{metrics: l.metrics, health: health.settled, remember: l.learn.breaker},
 		Log:      l.log,
 		Lanes:    lanes.Config{MaxInFlight: l.cfg.Delivery.MaxInFlight},
 		Breaker: breaker.Config{Window: l.cfg.Breaker.Window, MinRequests: l.cfg.Breaker.MinRequests,

@@ -85,12 +85,17 @@ func (a attemptSpans) Attempt(ctx context.Context, d *webhook.Delivery, u *url.U
 // dispatchObserver is metrics and the registry as dispatcher.Observer.
 type dispatchObserver struct {
 	metrics *telemetry.Metrics
+	// health learns how endpoints fare.
+	health func(s *webhook.Settlement)
 	// remember writes a breaker's state to the registry, later.
 	remember func(endpointID string, to breaker.State)
 }
 
 // Settled implements dispatcher.Observer.
-func (o *dispatchObserver) Settled(s *webhook.Settlement) { o.metrics.Settled(s) }
+func (o *dispatchObserver) Settled(s *webhook.Settlement) {
+	o.metrics.Settled(s)
+	o.health(s)
+}
 
 // BreakerChanged implements dispatcher.Observer.
 func (o *dispatchObserver) BreakerChanged(endpointID string, to breaker.State) {

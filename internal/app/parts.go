@@ -14,6 +14,7 @@ import (
 	"posthorn/internal/telemetry"
 	"posthorn/internal/topics"
 	"posthorn/registry"
+	"posthorn/registry/lifecycle"
 )
 
 func (l *Line) buildContracts(context.Context) (err error) {
@@ -95,6 +96,43 @@ func (l *Line) buildRegistry(context.Context) error {
 	}
 	l.store = l.follower.Store()
 	return nil
+}
+
+// registryWriter returns the one writer of the process.
+func (l *Line) registryWriter() (*registry.Writer, error) {
+	if l.writer != nil {
+		return l.writer, nil
+	}
+	writer, err := registry.NewWriter(registry.WriterConfig{Topic: topics.Name(l.cfg.Prefix, topics.RoleRegistry),
+		Opts: l.clients, Follower: l.follower, Logger: l.log, Count: l.incident})
+	if err != nil {
+		return nil, err
+	}
+	l.undo.add("registry writer", 5*time.Second, func(context.Context) error { writer.Close(); return nil })
+	l.writer = writer
+	return writer, nil
+}
+
+// buildHealth makes what remembers how endpoints fare, and what disables those
+// that have failed for too long.
+func (l *Line) buildHealth() (*health, error) {
+	writer, err := l.registryWriter()
+	if err != nil {
+		return nil, err
+	}
+	events := topics.Name(l.cfg.Prefix, topics.RoleEvents)
+	ns := &notices{writer: writer, store: l.store, contracts: l.contracts, events: events, audit: topics.Name(l.cfg.Prefix, topics.RoleAudit),
+		count: l.metrics.Notice, log: l.log, waiting: make(chan notice, noticesWaiting)}
+	h := &health{
+		policy:    lifecycle.Policy{FailingFor: l.cfg.Lifecycle.FailingFor, Exhausted: l.cfg.Lifecycle.Exhausted},
+		contracts: l.contracts, store: l.store, send: l.learn.send, events: events, raise: ns.raise, log: l.log,
+		endpoints: make(map[string]*endpointHealth),
+	}
+	l.onChange = append(l.onChange, h.changed)
+	l.goBackground(h.run)
+	l.goBackground(ns.run)
+	l.goBackground(ns.watchInactive)
+	return h, nil
 }
 
 // startRegistry reads the registry to its end.

@@ -12,6 +12,22 @@ import (
 	"posthorn/internal/config"
 )
 
+// withOwnEvents adds our operational events to the sources, so that tenants can
+// subscribe to them. One that names the topic itself is left as it is, and a line
+// without sources matches nothing.
+func withOwnEvents(c *config.Config) *config.Config {
+	if !c.Lifecycle.Events || len(c.Sources) == 0 || c.SourceOf(c.EventsTopic()) != nil {
+		return c
+	}
+	with := *c
+	with.Sources = append(slices.Clone(c.Sources), config.Source{Name: ownEvents, Topics: []string{c.EventsTopic()},
+		Format: config.FormatCloudEvents, Start: config.Start{At: config.StartEarliest}, MaxSize: config.DefaultMaxSize})
+	return &with
+}
+
+// ownEvents is the name of the source that withOwnEvents adds.
+const ownEvents = "posthorn"
+
 // sourceName is the label of a source's metrics.
 func (l *Line) sourceName(topic string) string {
 	if s := l.cfg.SourceOf(topic); s != nil {

@@ -47,6 +47,7 @@ type endpoint struct {
 	Reason      string            `json:"disabled_reason"`
 	DisabledAt  string            `json:"disabled_at"`
 	Paused      bool              `json:"paused"`
+	Failing     string            `json:"failing_since"`
 	Purging     bool              `json:"purging"`
 	Missed      *struct {
 		From  string `json:"from"`
@@ -191,6 +192,7 @@ func (e Endpoints) show(answer []byte) error {
 	if ep.Disabled {
 		line("disabled", ep.DisabledAt+", "+ep.Reason)
 	}
+	line("failing since", ep.Failing)
 	if ep.Missed != nil {
 		line("missed events", "from "+ep.Missed.From+" to "+ep.Missed.Until)
 	}

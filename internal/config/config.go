@@ -34,6 +34,8 @@ type Config struct {
 	Delivery Delivery `yaml:"delivery"`
 	// Breaker is the circuit breaker that every endpoint has.
 	Breaker Breaker `yaml:"breaker"`
+	// Lifecycle says when endpoints are disabled by themselves.
+	Lifecycle Lifecycle `yaml:"lifecycle"`
 	// Fanout says how events with very many endpoints are split.
 	Fanout Fanout `yaml:"fanout"`
 	// ClickHouse is where the ledger is kept for people to ask.
@@ -271,6 +273,19 @@ type Breaker struct {
 	OpenFor time.Duration `yaml:"open_for"`
 }
 
+// Lifecycle says when endpoints are disabled by themselves, and whether tenants
+// may subscribe to that.
+type Lifecycle struct {
+	// FailingFor disables an endpoint that has failed that long without a single
+	// success; 0 for never.
+	FailingFor time.Duration `yaml:"failing_for"`
+	// Exhausted disables one of which so many deliveries in a row were given up;
+	// 0 for never.
+	Exhausted int `yaml:"exhausted"`
+	// Events has the operational events matched like those of a source.
+	Events bool `yaml:"events"`
+}
+
 // Fanout says how events with very many endpoints are split.
 type Fanout struct {
 	// TaskSize is the most endpoints that one step of matching handles; an
@@ -356,8 +371,9 @@ func Default() *Config {
 			ByteBudget:  128 * MiB,
 			Ports:       Ports{Any: true},
 		},
-		Breaker: Breaker{Window: 2 * time.Minute, MinRequests: 10, FailureRatio: 0.5, OpenFor: 30 * time.Second},
-		Fanout:  Fanout{TaskSize: 10_000},
+		Breaker:   Breaker{Window: 2 * time.Minute, MinRequests: 10, FailureRatio: 0.5, OpenFor: 30 * time.Second},
+		Lifecycle: Lifecycle{FailingFor: 5 * day, Events: true},
+		Fanout:    Fanout{TaskSize: 10_000},
 		ClickHouse: ClickHouse{
 			Protocol: ProtocolNative, Database: "posthorn", Username: "default",
 			TTL:   LedgerTTL{Deliveries: 90 * day, Attempts: 90 * day, Bodies: 30 * day},

@@ -113,6 +113,7 @@ delivery:
   proxy: ftp://user:secret@host
 breaker: {failure_ratio: 1.5}
 log: loud
+lifecycle: {failing_for: 5m, exhausted: -1}
 `
 	_, err := Parse("p.yaml", []byte(text), nil)
 	var ce *Error
@@ -144,6 +145,8 @@ log: loud
 		"p.yaml:26: delivery.proxy: want a URL",
 		"p.yaml:27: breaker.failure_ratio: must be above 0",
 		"p.yaml:28: log: want keys of its own (level, format)",
+		"p.yaml:29: lifecycle.exhausted: must be a number from 0",
+		"p.yaml:29: lifecycle.failing_for: must be 1h or more",
 	}
 	got := make([]string, len(ce.Problems))
 	for i, p := range ce.Problems {

@@ -331,6 +331,12 @@ func (j *judge) rest() {
 	if !(c.Breaker.FailureRatio > 0 && c.Breaker.FailureRatio <= 1) { // NaN is neither
 		j.fail("breaker.failure_ratio", "must be above 0 and at most 1, is %v", c.Breaker.FailureRatio)
 	}
+	if f := c.Lifecycle.FailingFor; f < 0 || f > 0 && f < time.Hour {
+		j.fail("lifecycle.failing_for", "must be 1h or more, or 0 for never, is %s", FormatDuration(f))
+	}
+	if c.Lifecycle.Exhausted < 0 {
+		j.fail("lifecycle.exhausted", "must be a number from 0 (never) up, is %d", c.Lifecycle.Exhausted)
+	}
 	j.upTo("fanout.task_size", c.Fanout.TaskSize, 1_000_000)
 	j.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	j.oneOf("log.format", c.Log.Format, "text", "json")

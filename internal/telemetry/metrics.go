@@ -63,6 +63,7 @@ type Metrics struct {
 	invalid     children[string, prometheus.Counter]
 	incidents   children[string, prometheus.Counter]
 	filters     children[string, prometheus.Counter]
+	notices     children[string, prometheus.Counter]
 	lanes       children[string, prometheus.Gauge]
 	stages      children[string, *StageMetrics]
 	tiers       children[string, *TierMetrics]
@@ -176,6 +177,8 @@ func NewMetrics() *Metrics {
 	invalid := counters("posthorn_invalid_total", "Records that could not be read, by reason.", "reason")
 	incidents := counters("posthorn_registry_incidents_total", "What went wrong with the registry and was got over, by kind.", "kind")
 	m.incidents.make = func(kind string) prometheus.Counter { return incidents.WithLabelValues(kind) }
+	notices := counters("posthorn_notices_total", "Operational events of endpoints, by type.", "event")
+	m.notices.make = func(event string) prometheus.Counter { return notices.WithLabelValues(event) }
 	filters := counters("posthorn_filter_troubles_total", "Filters of subscriptions that could not decide, so that an event was left out, by reason.", "reason")
 	m.filters.make = func(reason string) prometheus.Counter { return filters.WithLabelValues(reason) }
 	m.invalid.make = func(reason string) prometheus.Counter { return invalid.WithLabelValues(reason) }
@@ -232,6 +235,9 @@ func (m *Metrics) BreakerChanged(to string) { m.breakers.get(to).Inc() }
 
 // Invalid counts a record that could not be read.
 func (m *Metrics) Invalid(reason string) { m.invalid.get(reason).Inc() }
+
+// Notice counts an operational event of an endpoint.
+func (m *Metrics) Notice(event string) { m.notices.get(event).Inc() }
 
 // FilterTrouble counts a filter that could not decide.
 func (m *Metrics) FilterTrouble(reason string) { m.filters.get(reason).Inc() }

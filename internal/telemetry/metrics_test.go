@@ -20,6 +20,7 @@ func TestEveryMetricIsNamedAndLabelledAsPromised(t *testing.T) {
 	m.BreakerChanged("open")
 	m.Invalid("json")
 	m.FilterTrouble("error")
+	m.Notice("endpoint_disabled")
 	m.Lanes("busy").Set(1)
 	m.ClockSkew(time.Second, time.Millisecond)
 	m.Ledger.Inserted(map[string]int{"attempts": 1}, time.Millisecond)
@@ -48,7 +49,7 @@ func TestEveryMetricIsNamedAndLabelledAsPromised(t *testing.T) {
 		"in_flight": "", "lanes": "state", "queued_records": "", "queued_bytes": "", "held": "", "breaker_transitions_total": "to",
 		"retry_moved_total": "tier,to", "retry_late_seconds": "tier", "commit_duration_seconds": "stage", "commit_holes": "stage",
 		"commit_left_out_total": "stage", "uncommitted_age_seconds": "stage", "registry_position": "", "registry_current": "",
-		"invalid_total": "reason", "filter_troubles_total": "reason", "loss_total": "", "produce_errors_total": "", "assigned_partitions": "stage",
+		"invalid_total": "reason", "filter_troubles_total": "reason", "notices_total": "event", "loss_total": "", "produce_errors_total": "", "assigned_partitions": "stage",
 		"clock_skew_seconds": "", "clock_skew_bound_seconds": "",
 		"ledger_rows_total": "table", "ledger_insert_duration_seconds": "", "ledger_insert_failures_total": "",
 		"ledger_buffered_rows": "", "ledger_buffered_bytes": "", "ledger_behind_seconds": "",

@@ -1,0 +1,248 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"math"
+	"sync"
+	"time"
+
+	"posthorn/contract"
+	"posthorn/registry"
+	"posthorn/registry/lifecycle"
+	"posthorn/webhook"
+)
+
+const (
+	// healthEvery is how often what changed of an endpoint's health is recorded, if
+	// it didn't begin or cease to fail, nor had its first event after a quiet day; healthIdle is how long one is remembered that nothing
+	// is heard of, and that is well.
+	healthEvery, healthIdle = time.Hour, 10 * time.Minute
+	// healthLooked and healthSaved bound what one look does, each second: a new day
+	// changes all endpoints at once.
+	healthLooked, healthSaved = 20_000, 500
+)
+
+// health remembers how the endpoints are whose deliveries this process makes,
+// records it under "health/ID", and raises a notice when one has gone half or
+// three quarters of the way to being disabled, or all of it.
+type health struct {
+	policy    lifecycle.Policy
+	contracts contract.Set
+	store     *registry.Store
+	send      func(key string, value []byte)
+	// events is the topic of our own events: how their deliveries fare is no
+	// news, or they would make more of them.
+	events string
+	// raise takes a notice, false if there is no room for it now.
+	raise func(notice) bool
+	log   *slog.Logger
+
+	mu        sync.Mutex
+	endpoints map[string]*endpointHealth
+}
+
+// endpointHealth is what is remembered of one endpoint.
+type endpointHealth struct {
+	state   lifecycle.State
+	sent    lifecycle.State // as we recorded it last
+	noticed int             // percent that a notice was raised for
+	changed bool            // since it was recorded
+	saved   time.Time
+	seen    time.Time
+}
+
+// settled learns from a settlement. It is called for each and doesn't block.
+func (h *health) settled(s *webhook.Settlement) {
+	if s.Source.Topic == h.events || s.Origin == webhook.OriginTest {
+		return
+	}
+	now := time.Now()
+	o := observationOf(s)
+	matched := s.Run == 0 && s.Origin == webhook.OriginMatch
+	if o == lifecycle.Nothing && !matched {
+		return
+	}
+	var save *lifecycle.State
+	h.mu.Lock()
+	e := h.of(s.EndpointID, now)
+	if e == nil {
+		h.mu.Unlock()
+		return
+	}
+	before := e.state
+	e.seen = now
+	e.state = e.state.After(o, now)
+	if matched {
+		e.state = e.state.Seen(s.MatchedAt)
+	}
+	if e.state != before {
+		e.changed = true
+		// It began to fail, or is well again.
+		turned := !e.state.FailingSince.Equal(before.FailingSince)
+		if turned {
+			e.noticed = 0
+		}
+		// An event after a quiet day keeps it from being taken for inactive.
+		if turned || e.state.LastEvent.Sub(before.LastEvent) > 24*time.Hour {
+			save = e.recorded(now)
+		}
+	}
+	var n notice
+	if o == lifecycle.Failed || o == lifecycle.Exhausted {
+		if j := h.policy.Judge(e.state, now); j.Percent > e.noticed {
+			n = notice{endpointID: s.EndpointID, percent: j.Percent, reason: webhook.DisabledReason(j.Cause), state: e.state, at: now}
+			e.noticed = j.Percent
+		}
+	}
+	state := e.state
+	h.mu.Unlock()
+	if save != nil {
+		h.record(s.EndpointID, *save)
+	}
+	if s.Kind == webhook.KindAttempt && s.Status != 0 && h.gone(s) {
+		n = notice{endpointID: s.EndpointID, percent: 100, reason: webhook.DisabledGone, state: state, at: s.StartedAt}
+	}
+	if n.percent > 0 && !h.raise(n) {
+		h.mu.Lock()
+		e.noticed = 0 // the next failure raises it again
+		h.mu.Unlock()
+	}
+}
+
+// observationOf reads a settlement. What we cut short, refuse to dial or can't
+// build or sign says nothing about the receiver.
+func observationOf(s *webhook.Settlement) lifecycle.Observation {
+	switch {
+	case s.Kind == webhook.KindPark && s.Reason == webhook.ReasonPaused:
+		return lifecycle.Waited
+	case s.Kind != webhook.KindAttempt, s.Reason == webhook.ReasonRequest, s.Reason == webhook.ReasonAddressDenied:
+		return lifecycle.Nothing
+	}
+	switch s.Outcome {
+	case webhook.OutcomeDelivered:
+		return lifecycle.Delivered
+	case webhook.OutcomeRetry:
+		return lifecycle.Failed
+	case webhook.OutcomeDead:
+		return lifecycle.Exhausted
+	case webhook.OutcomeCut:
+	}
+	return lifecycle.Nothing
+}
+
+func (h *health) gone(s *webhook.Settlement) bool {
+	c, ok := h.contracts.Get(s.Contract)
+	return ok && c.Gone(s.Status)
+}
+
+// of returns what is remembered of an endpoint, nil for one that the registry
+// doesn't know. The lock is held.
+func (h *health) of(id string, now time.Time) *endpointHealth {
+	e := h.endpoints[id]
+	if e == nil {
+		ep, ok := h.store.Get(id)
+		if !ok {
+			return nil
+		}
+		e = &endpointHealth{saved: now}
+		e.sent = healthOf(h.store.Raw(registry.KindHealth, id))
+		e.state = e.sent.Since(activeSince(ep))
+		h.endpoints[id] = e
+	}
+	return e
+}
+
+// healthOf reads a record "health/ID"; one that isn't there or can't be read
+// says nothing.
+func healthOf(value []byte, ok bool) (s lifecycle.State) {
+	if ok && json.Unmarshal(value, &s) != nil {
+		return lifecycle.State{}
+	}
+	return s
+}
+
+// activeSince is since when what an endpoint does counts.
+func activeSince(ep *webhook.Endpoint) time.Time {
+	if ep.EnabledAt.After(ep.CreatedAt) {
+		return ep.EnabledAt
+	}
+	return ep.CreatedAt
+}
+
+// recorded notes that the state is recorded now, and returns it.
+func (e *endpointHealth) recorded(now time.Time) *lifecycle.State {
+	e.changed, e.saved, e.sent = false, now, e.state
+	s := e.state
+	return &s
+}
+
+func (h *health) record(id string, s lifecycle.State) {
+	value, err := json.Marshal(s)
+	if err != nil {
+		h.log.Warn("recording an endpoint's health", "endpoint", id, "error", err)
+		return
+	}
+	h.send(registry.Key(registry.KindHealth, id), value)
+}
+
+// changed forgets an endpoint that was changed, and one whose health another
+// process has recorded: it owned the endpoint meanwhile.
+func (h *health) changed(kind, id string) {
+	if kind != registry.KindEndpoint && kind != registry.KindHealth {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := h.endpoints[id]
+	if e == nil {
+		return
+	}
+	if kind == registry.KindHealth && healthOf(h.store.Raw(kind, id)) == e.sent {
+		return
+	}
+	ep, ok := h.store.Get(id)
+	if !ok || kind == registry.KindHealth {
+		delete(h.endpoints, id)
+		return
+	}
+	if was := e.state; was.Since(activeSince(ep)) != was { // enabled again: a new beginning
+		e.state, e.noticed, e.changed = was.Since(activeSince(ep)), 0, true
+	}
+}
+
+// run records what changed, bit by bit, until ctx ends, and then the rest.
+func (h *health) run(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			h.look(time.Now(), math.MaxInt, math.MaxInt, 0)
+			return
+		case <-tick.C:
+			h.look(time.Now(), healthLooked, healthSaved, healthEvery)
+		}
+	}
+}
+
+func (h *health) look(now time.Time, most, mostSaved int, every time.Duration) {
+	due := make(map[string]lifecycle.State)
+	h.mu.Lock()
+	for id, e := range h.endpoints {
+		switch {
+		case e.changed && now.Sub(e.saved) >= every && len(due) < mostSaved:
+			due[id] = *e.recorded(now)
+		case !e.changed && e.state.FailingSince.IsZero() && now.Sub(e.seen) > healthIdle:
+			delete(h.endpoints, id)
+		}
+		if most--; most <= 0 {
+			break
+		}
+	}
+	h.mu.Unlock()
+	for id, s := range due {
+		h.record(id, s)
+	}
+}
