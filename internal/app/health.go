@@ -16,12 +16,13 @@ import (
 
 const (
 	// healthEvery is how often what changed of an endpoint's health is recorded, if
-	// it didn't begin or cease to fail, nor had its first event after a quiet day; healthIdle is how long one is remembered that nothing
-	// is heard of, and that is well.
+	// it didn't begin or cease to fail, nor had its first event after a quiet day;
+	// healthIdle is how long one is remembered that nothing is heard of, and that is
+	// well.
 	healthEvery, healthIdle = time.Hour, 10 * time.Minute
 	// healthLooked and healthSaved bound what one look does, each second: a new day
 	// changes all endpoints at once.
-	healthLooked, healthSaved = 20_000, 500
+	healthLooked, healthSaved = 20_000, 2_000
 )
 
 // health remembers how the endpoints are whose deliveries this process makes,
@@ -41,6 +42,7 @@ type health struct {
 
 	mu        sync.Mutex
 	endpoints map[string]*endpointHealth
+	urgent    []string // IDs of those that are recorded at the next look
 }
 
 // endpointHealth is what is remembered of one endpoint.
@@ -64,7 +66,6 @@ func (h *health) settled(s *webhook.Settlement) {
 	if o == lifecycle.Nothing && !matched {
 		return
 	}
-	var save *lifecycle.State
 	h.mu.Lock()
 	e := h.of(s.EndpointID, now)
 	if e == nil {
@@ -85,8 +86,8 @@ func (h *health) settled(s *webhook.Settlement) {
 			e.noticed = 0
 		}
 		// An event after a quiet day keeps it from being taken for inactive.
-		if turned || e.state.LastEvent.Sub(before.LastEvent) > 24*time.Hour {
-			save = e.recorded(now)
+		if turned || e.state.LastEvent.Sub(before.LastEvent) > 24*time.Hour && h.mayBeInactive(s.Contract) {
+			h.urgent = append(h.urgent, s.EndpointID)
 		}
 	}
 	var n notice
@@ -98,9 +99,6 @@ func (h *health) settled(s *webhook.Settlement) {
 	}
 	state := e.state
 	h.mu.Unlock()
-	if save != nil {
-		h.record(s.EndpointID, *save)
-	}
 	if s.Kind == webhook.KindAttempt && s.Status != 0 && h.gone(s) {
 		n = notice{endpointID: s.EndpointID, percent: 100, reason: webhook.DisabledGone, state: state, at: s.StartedAt}
 	}
@@ -130,6 +128,11 @@ func observationOf(s *webhook.Settlement) lifecycle.Observation {
 	case webhook.OutcomeCut:
 	}
 	return lifecycle.Nothing
+}
+
+func (h *health) mayBeInactive(contract string) bool {
+	c, ok := h.contracts.Get(contract)
+	return ok && c.InactiveAfter() > 0
 }
 
 func (h *health) gone(s *webhook.Settlement) bool {
@@ -230,6 +233,13 @@ func (h *health) run(ctx context.Context) {
 func (h *health) look(now time.Time, most, mostSaved int, every time.Duration) {
 	due := make(map[string]lifecycle.State)
 	h.mu.Lock()
+	for len(h.urgent) > 0 && len(due) < mostSaved {
+		id := h.urgent[0]
+		h.urgent = h.urgent[1:]
+		if e := h.endpoints[id]; e != nil && e.changed {
+			due[id] = *e.recorded(now)
+		}
+	}
 	for id, e := range h.endpoints {
 		switch {
 		case e.changed && now.Sub(e.saved) >= every && len(due) < mostSaved:

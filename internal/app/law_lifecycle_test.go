@@ -100,7 +100,7 @@ func TestAnEndpointThatFailsForDaysIsWarnedOfTwiceAndDisabledOnceWhoeverOwnsIt(t
 			if o.subject != "ep_bad" || o.tenant != "acme" || o.data.EndpointID != "ep_bad" || o.data.Reason != webhook.DisabledFailing || o.data.FailingSince.Sub(begun) > time.Minute {
 				t.Errorf("%+v", o)
 			}
-			want := []time.Duration{20, 30, 40}[min(i, 2)] * time.Minute
+			want := []time.Duration{20 * time.Minute, 30 * time.Minute, 40 * time.Minute}[min(i, 2)]
 			if age := o.at.Sub(begun); age < want-time.Minute || age > want+3*time.Minute {
 				t.Errorf("%s came after %v, want %v", o.kind, age, want)
 			}

@@ -100,7 +100,7 @@ func (ns *notices) write(ctx context.Context, n notice) {
 		switch {
 		case err == nil && said != "":
 			ns.count(said)
-			ns.log.Warn("endpoint "+strings.TrimPrefix(said, "endpoint_"), "endpoint", n.endpointID, "reason", n.reason, "percent", n.percent, "failing_since", n.state.FailingSince)
+			ns.log.Warn("an endpoint fails, or was disabled", "event", said, "endpoint", n.endpointID, "reason", n.reason, "percent", n.percent, "failing_since", n.state.FailingSince)
 			return
 		case err == nil, ctx.Err() != nil:
 			return

@@ -70,7 +70,7 @@ func TestWhatWasObservedBeforeAnEndpointWasEnabledDoesNotCount(t *testing.T) {
 	if got := s.Since(start); got != s {
 		t.Errorf("enabled at the same time: %+v", got)
 	}
-	if got := s.Since(start.Add(1)); !got.FailingSince.IsZero() || got.Exhausted != 0 || got.LastEvent != s.LastEvent {
+	if got := s.Since(start.Add(1)); !got.FailingSince.IsZero() || got.Exhausted != 0 || !got.LastEvent.Equal(s.LastEvent) {
 		t.Errorf("enabled after: %+v", got)
 	}
 }
