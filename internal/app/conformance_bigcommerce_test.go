@@ -226,7 +226,7 @@ func TestBigCommerce_06_WhatIsNotAcknowledgedComesAgainAtIntervals(t *testing.T)
 func TestBigCommerce_07_AWebhookThatFailsConsistentlyIsDeactivatedItsOwnerToldAndItCanBeSwitchedOnAgain(t *testing.T) {
 	// Days are minutes here: virtual time isn't for nothing.
 	onPlatform(t, "bigcommerce", func(c *config.Config) {
-		c.Lifecycle.FailingFor = 30 * time.Minute
+		c.Lifecycle.FailingFor = 8 * time.Minute
 		c.Delivery.Schedule = []time.Duration{time.Minute}
 	}, func(p *platform) {
 		failing := true
@@ -245,7 +245,7 @@ func TestBigCommerce_07_AWebhookThatFailsConsistentlyIsDeactivatedItsOwnerToldAn
 			p.happen(happening{tenant: "abc123", id: id, kind: "store/order/created"})
 			time.Sleep(time.Minute)
 		}
-		for i := range 34 {
+		for i := range 11 {
 			fire(fmt.Sprint("e", i))
 		}
 		type answer struct {
@@ -256,7 +256,7 @@ func TestBigCommerce_07_AWebhookThatFailsConsistentlyIsDeactivatedItsOwnerToldAn
 		var off, on answer
 		p.call("GET", path, nil, &off, http.StatusOK)
 		if !off.Disabled || off.Reason != "failing" {
-			t.Fatalf("after %v of failing it is %+v", 34*time.Minute, off)
+			t.Fatalf("after %v of failing it is %+v", 11*time.Minute, off)
 		}
 		told := p.kinds("/owner", "scope")
 		if !slices.Equal(told, []string{"endpoint.failing", "endpoint.failing", "endpoint.disabled"}) {
@@ -294,7 +294,7 @@ func TestBigCommerce_08_OneWithoutAnyEventFor90DaysIsDeactivated(t *testing.T) {
 		line := p.process()
 		time.Sleep(settle)
 		p.happen(happening{tenant: "abc123", id: "e", kind: "store/busy/created"})
-		time.Sleep(61 * time.Minute)
+		time.Sleep(inactiveFirst)
 		line.terminate()
 		for id, want := range map[string]bool{quiet: true, young: false, busy: false} {
 			if e := p.stored(id); e.Disabled != want || want && e.DisabledReason != webhook.DisabledInactive {

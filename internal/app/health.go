@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +21,9 @@ const (
 	// healthIdle is how long one is remembered that nothing is heard of, and that is
 	// well.
 	healthEvery, healthIdle = time.Hour, 10 * time.Minute
+	// healthFailing is how long an endpoint fails before that is recorded: one that
+	// takes every other request would have a record written each second.
+	healthFailing = time.Minute
 	// healthLooked and healthSaved bound what one look does, each second: a new day
 	// changes all endpoints at once.
 	healthLooked, healthSaved = 20_000, 2_000
@@ -42,7 +46,7 @@ type health struct {
 
 	mu        sync.Mutex
 	endpoints map[string]*endpointHealth
-	urgent    []string // IDs of those that are recorded at the next look
+	urgent    []string // IDs of those whose changes don't wait for their hour
 }
 
 // endpointHealth is what is remembered of one endpoint.
@@ -51,6 +55,7 @@ type endpointHealth struct {
 	sent    lifecycle.State // as we recorded it last
 	noticed int             // percent that a notice was raised for
 	changed bool            // since it was recorded
+	urgent  bool            // it is in the list of those
 	saved   time.Time
 	seen    time.Time
 }
@@ -86,7 +91,9 @@ func (h *health) settled(s *webhook.Settlement) {
 			e.noticed = 0
 		}
 		// An event after a quiet day keeps it from being taken for inactive.
-		if turned || e.state.LastEvent.Sub(before.LastEvent) > 24*time.Hour && h.mayBeInactive(s.Contract) {
+		quiet := e.state.LastEvent.Sub(before.LastEvent) > 24*time.Hour && h.mayBeInactive(s.Contract)
+		if (turned || quiet) && !e.urgent {
+			e.urgent = true
 			h.urgent = append(h.urgent, s.EndpointID)
 		}
 	}
@@ -175,10 +182,20 @@ func activeSince(ep *webhook.Endpoint) time.Time {
 }
 
 // recorded notes that the state is recorded now, and returns it.
-func (e *endpointHealth) recorded(now time.Time) *lifecycle.State {
+func (e *endpointHealth) recorded(now time.Time) lifecycle.State {
 	e.changed, e.saved, e.sent = false, now, e.state
-	s := e.state
-	return &s
+	return e.state
+}
+
+// wavers reports whether it fails for too short a time for that to be told.
+func (e *endpointHealth) wavers(now time.Time) bool {
+	return !e.state.FailingSince.IsZero() && now.Sub(e.state.FailingSince) < healthFailing
+}
+
+// tells reports whether the state says something that the record doesn't, and
+// that its successor would judge by.
+func (e *endpointHealth) tells() bool {
+	return !e.state.FailingSince.Equal(e.sent.FailingSince) || !e.state.LastEvent.Equal(e.sent.LastEvent)
 }
 
 func (h *health) record(id string, s lifecycle.State) {
@@ -233,17 +250,24 @@ func (h *health) run(ctx context.Context) {
 func (h *health) look(now time.Time, most, mostSaved int, every time.Duration) {
 	due := make(map[string]lifecycle.State)
 	h.mu.Lock()
-	for len(h.urgent) > 0 && len(due) < mostSaved {
-		id := h.urgent[0]
-		h.urgent = h.urgent[1:]
-		if e := h.endpoints[id]; e != nil && e.changed {
-			due[id] = *e.recorded(now)
+	h.urgent = slices.DeleteFunc(h.urgent, func(id string) bool {
+		e := h.endpoints[id]
+		switch {
+		case e == nil, !e.changed:
+		case len(due) >= mostSaved, e.wavers(now):
+			return false
+		case e.tells():
+			due[id] = e.recorded(now)
 		}
-	}
+		if e != nil {
+			e.urgent = false
+		}
+		return true
+	})
 	for id, e := range h.endpoints {
 		switch {
 		case e.changed && now.Sub(e.saved) >= every && len(due) < mostSaved:
-			due[id] = *e.recorded(now)
+			due[id] = e.recorded(now)
 		case !e.changed && e.state.FailingSince.IsZero() && now.Sub(e.seen) > healthIdle:
 			delete(h.endpoints, id)
 		}

@@ -68,7 +68,7 @@ func (w *world) trickle(name string, minutes int) {
 
 // quickly is a policy whose days are minutes: virtual time isn't for nothing.
 func quickly(c *config.Config) {
-	c.Lifecycle.FailingFor = 40 * time.Minute
+	c.Lifecycle.FailingFor = 12 * time.Minute
 	c.Delivery.Schedule = []time.Duration{time.Minute}
 }
 
@@ -85,12 +85,12 @@ func TestAnEndpointThatFailsForDaysIsWarnedOfTwiceAndDisabledOnceWhoeverOwnsIt(t
 		first := w.process()
 		time.Sleep(5 * time.Second)
 		begun := time.Now()
-		w.trickle("a", 25)
+		w.trickle("a", 8)
 		first.kill() // its successor knows since when, and what was warned of
 		second := w.process()
-		w.trickle("b", 3)
+		w.trickle("b", 2)
 		third := w.process()
-		w.trickle("c", 17)
+		w.trickle("c", 5)
 		second.terminate()
 		third.terminate()
 
@@ -100,7 +100,7 @@ func TestAnEndpointThatFailsForDaysIsWarnedOfTwiceAndDisabledOnceWhoeverOwnsIt(t
 			if o.subject != "ep_bad" || o.tenant != "acme" || o.data.EndpointID != "ep_bad" || o.data.Reason != webhook.DisabledFailing || o.data.FailingSince.Sub(begun) > time.Minute {
 				t.Errorf("%+v", o)
 			}
-			want := []time.Duration{20 * time.Minute, 30 * time.Minute, 40 * time.Minute}[min(i, 2)]
+			want := []time.Duration{6 * time.Minute, 9 * time.Minute, 12 * time.Minute}[min(i, 2)]
 			if age := o.at.Sub(begun); age < want-time.Minute || age > want+3*time.Minute {
 				t.Errorf("%s came after %v, want %v", o.kind, age, want)
 			}
@@ -111,13 +111,13 @@ func TestAnEndpointThatFailsForDaysIsWarnedOfTwiceAndDisabledOnceWhoeverOwnsIt(t
 		if e := w.stored("ep_bad"); !e.Disabled || e.DisabledReason != webhook.DisabledFailing || e.DisabledAt.IsZero() {
 			t.Errorf("it is %+v", e)
 		}
-		if e := w.stored("ep_good"); e.Disabled || len(w.received("/good")) < 45 {
+		if e := w.stored("ep_good"); e.Disabled || len(w.received("/good")) < 15 {
 			t.Errorf("the other is %+v, and got %d", e, len(w.received("/good")))
 		}
 		if got := w.received("/listens"); len(got) != 3 || !strings.Contains(got[2].body, `"disabled_at"`) {
 			t.Errorf("who subscribed got %d of them: %+v", len(got), got)
 		}
-		if last := w.received("/bad"); last[len(last)-1].at.Sub(begun) > 43*time.Minute {
+		if last := w.received("/bad"); last[len(last)-1].at.Sub(begun) > 15*time.Minute {
 			t.Error("it was POSTed to long after it was disabled")
 		}
 		audited := 0
@@ -133,7 +133,7 @@ func TestAnEndpointThatFailsForDaysIsWarnedOfTwiceAndDisabledOnceWhoeverOwnsIt(t
 }
 
 func TestOneSuccessBeginsTheCountAnewAndSoDoesEnabling(t *testing.T) {
-	inVirtualTime(t, func(c *config.Config) { quickly(c); c.Lifecycle.FailingFor = 20 * time.Minute }, func(w *world) {
+	inVirtualTime(t, func(c *config.Config) { quickly(c); c.Lifecycle.FailingFor = 8 * time.Minute }, func(w *world) {
 		failing := true
 		w.receiver(8080, func(h *hit, _ http.ResponseWriter, _ *http.Request) {
 			if failing {
@@ -143,15 +143,15 @@ func TestOneSuccessBeginsTheCountAnewAndSoDoesEnabling(t *testing.T) {
 		e := w.endpoint("a", "order.*")
 		p := w.process()
 		time.Sleep(5 * time.Second)
-		w.trickle("a", 18)
+		w.trickle("a", 7)
 		failing = false
 		w.trickle("b", 2)
 		failing = true
-		w.trickle("c", 18)
+		w.trickle("c", 7)
 		if got := w.stored("ep_a"); got.Disabled {
-			t.Fatalf("18 minutes after a success: %+v", got)
+			t.Fatalf("7 minutes after a success: %+v", got)
 		}
-		w.trickle("d", 5)
+		w.trickle("d", 3)
 		off := w.stored("ep_a")
 		if !off.Disabled {
 			t.Fatal("it is not disabled")
@@ -160,11 +160,11 @@ func TestOneSuccessBeginsTheCountAnewAndSoDoesEnabling(t *testing.T) {
 			e.Version = off.Version
 			e.Disabled, e.EnabledAt, e.DisabledAt = false, time.Now().UTC(), off.DisabledAt
 		})
-		w.trickle("e", 18)
+		w.trickle("e", 7)
 		if got := w.stored("ep_a"); got.Disabled {
-			t.Errorf("18 minutes after it was enabled: %+v", got)
+			t.Errorf("7 minutes after it was enabled: %+v", got)
 		}
-		w.trickle("f", 5)
+		w.trickle("f", 3)
 		p.terminate()
 		if got := w.stored("ep_a"); !got.Disabled {
 			t.Error("it is not disabled again")
@@ -175,7 +175,7 @@ func TestOneSuccessBeginsTheCountAnewAndSoDoesEnabling(t *testing.T) {
 			count[o.kind]++
 			ids[o.id] = true
 		}
-		// Three occurrences, of which the first ended before its 20 minutes.
+		// Three occurrences, of which the first ended before its 8 minutes.
 		if count[typeFailing] != 6 || count[typeDisabled] != 2 || len(ids) != 8 {
 			t.Errorf("events %v with %d IDs", count, len(ids))
 		}
@@ -239,7 +239,7 @@ func TestAnEndpointWithoutEventsIsDisabledWhereItsContractSaysSo(t *testing.T) {
 		w.change(w.subscriber("enabled", "bigcommerce"), func(e *webhook.Endpoint) { e.CreatedAt, e.EnabledAt = now.Add(-100*day), now.Add(-day) })
 		w.change(w.subscriber("standard", "standard"), func(e *webhook.Endpoint) { e.CreatedAt = now.Add(-500 * day) })
 		first, second := w.process(), w.process() // both look, one of them finds
-		time.Sleep(61 * time.Minute)
+		time.Sleep(inactiveFirst)
 		first.terminate()
 		second.terminate()
 		var subjects []string

@@ -37,8 +37,9 @@ const (
 	noticesWaiting, noticesAtOnce = 4096, 64
 	// noticeAgain is the wait after one could not be written.
 	noticeAgain = 5 * time.Second
-	// inactiveEvery is how often endpoints without events are looked for.
-	inactiveEvery = time.Hour
+	// inactiveEvery is how often endpoints without events are looked for, the first
+	// time within inactiveFirst: a process may not live for an hour.
+	inactiveEvery, inactiveFirst = time.Hour, 5 * time.Minute
 )
 
 // The operational events.
@@ -230,12 +231,13 @@ func (ns *notices) watchInactive(ctx context.Context) {
 	if len(limits) == 0 {
 		return
 	}
+	wait := rand.N(inactiveFirst) // not all processes at once
 	for {
-		// Not all processes at once.
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(inactiveEvery/2 + rand.N(inactiveEvery/2)):
+		case <-time.After(wait):
+			wait = inactiveEvery/2 + rand.N(inactiveEvery/2)
 		}
 		now := time.Now()
 		for _, id := range ns.store.IDs(registry.KindEndpoint) {

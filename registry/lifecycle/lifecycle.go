@@ -9,8 +9,9 @@ package lifecycle
 import "time"
 
 // State is the record "health/<endpoint ID>" of the registry, written by the
-// endpoint's owner when it begins or ceases to fail, at the first event after a
-// quiet day, and at most hourly besides.
+// endpoint's owner when it ceases to fail or has done so for a minute, at the
+// first event after a quiet day where inactivity counts, and at most hourly
+// besides.
 type State struct {
 	// FailingSince is when the first attempt failed of those that no success has
 	// followed; zero while it doesn't fail. It names the occurrence: a
