@@ -226,7 +226,7 @@ func TestBigCommerce_06_WhatIsNotAcknowledgedComesAgainAtIntervals(t *testing.T)
 func TestBigCommerce_07_AWebhookThatFailsConsistentlyIsDeactivatedItsOwnerToldAndItCanBeSwitchedOnAgain(t *testing.T) {
 	// Days are minutes here: virtual time isn't for nothing.
 	onPlatform(t, "bigcommerce", func(c *config.Config) {
-		c.Lifecycle.FailingFor = 8 * time.Minute
+		c.Lifecycle.FailingFor = 3 * time.Minute
 		c.Delivery.Schedule = []time.Duration{time.Minute}
 	}, func(p *platform) {
 		failing := true
@@ -243,9 +243,9 @@ func TestBigCommerce_07_AWebhookThatFailsConsistentlyIsDeactivatedItsOwnerToldAn
 		time.Sleep(settle)
 		fire := func(id string) {
 			p.happen(happening{tenant: "abc123", id: id, kind: "store/order/created"})
-			time.Sleep(time.Minute)
+			time.Sleep(30 * time.Second)
 		}
-		for i := range 11 {
+		for i := range 8 {
 			fire(fmt.Sprint("e", i))
 		}
 		type answer struct {
@@ -256,7 +256,7 @@ func TestBigCommerce_07_AWebhookThatFailsConsistentlyIsDeactivatedItsOwnerToldAn
 		var off, on answer
 		p.call("GET", path, nil, &off, http.StatusOK)
 		if !off.Disabled || off.Reason != "failing" {
-			t.Fatalf("after %v of failing it is %+v", 11*time.Minute, off)
+			t.Fatalf("after %v of failing it is %+v", 4*time.Minute, off)
 		}
 		told := p.kinds("/owner", "scope")
 		if !slices.Equal(told, []string{"endpoint.failing", "endpoint.failing", "endpoint.disabled"}) {

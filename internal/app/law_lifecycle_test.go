@@ -58,18 +58,20 @@ func (w *world) stored(id string) *webhook.Endpoint {
 	return e
 }
 
-// trickle produces an event each minute, for some minutes.
-func (w *world) trickle(name string, minutes int) {
-	for i := range minutes {
+// trickle produces events, each a while after the one before.
+func (w *world) trickle(name string, events int, apart time.Duration) {
+	for i := range events {
 		w.event(fmt.Sprint(name, i), "order.created")
-		time.Sleep(time.Minute)
+		time.Sleep(apart)
 	}
 }
 
-// quickly is a policy whose days are minutes: virtual time isn't for nothing.
+// quickly is a policy whose days are minutes: virtual time isn't for nothing. The
+// breaker would let fewer attempts be seen.
 func quickly(c *config.Config) {
-	c.Lifecycle.FailingFor = 12 * time.Minute
+	c.Lifecycle.FailingFor = 4 * time.Minute
 	c.Delivery.Schedule = []time.Duration{time.Minute}
+	c.Breaker.MinRequests = 1000
 }
 
 func TestAnEndpointThatFailsForDaysIsWarnedOfTwiceAndDisabledOnceWhoeverOwnsIt(t *testing.T) {
@@ -85,12 +87,12 @@ func TestAnEndpointThatFailsForDaysIsWarnedOfTwiceAndDisabledOnceWhoeverOwnsIt(t
 		first := w.process()
 		time.Sleep(5 * time.Second)
 		begun := time.Now()
-		w.trickle("a", 8)
+		w.trickle("a", 8, 20*time.Second)
 		first.kill() // its successor knows since when, and what was warned of
 		second := w.process()
-		w.trickle("b", 2)
+		w.trickle("b", 2, 20*time.Second)
 		third := w.process()
-		w.trickle("c", 5)
+		w.trickle("c", 7, 20*time.Second)
 		second.terminate()
 		third.terminate()
 
@@ -100,8 +102,8 @@ func TestAnEndpointThatFailsForDaysIsWarnedOfTwiceAndDisabledOnceWhoeverOwnsIt(t
 			if o.subject != "ep_bad" || o.tenant != "acme" || o.data.EndpointID != "ep_bad" || o.data.Reason != webhook.DisabledFailing || o.data.FailingSince.Sub(begun) > time.Minute {
 				t.Errorf("%+v", o)
 			}
-			want := []time.Duration{6 * time.Minute, 9 * time.Minute, 12 * time.Minute}[min(i, 2)]
-			if age := o.at.Sub(begun); age < want-time.Minute || age > want+3*time.Minute {
+			want := []time.Duration{2 * time.Minute, 3 * time.Minute, 4 * time.Minute}[min(i, 2)]
+			if age := o.at.Sub(begun); age < want || age > want+time.Minute {
 				t.Errorf("%s came after %v, want %v", o.kind, age, want)
 			}
 		}
@@ -117,7 +119,7 @@ func TestAnEndpointThatFailsForDaysIsWarnedOfTwiceAndDisabledOnceWhoeverOwnsIt(t
 		if got := w.received("/listens"); len(got) != 3 || !strings.Contains(got[2].body, `"disabled_at"`) {
 			t.Errorf("who subscribed got %d of them: %+v", len(got), got)
 		}
-		if last := w.received("/bad"); last[len(last)-1].at.Sub(begun) > 15*time.Minute {
+		if last := w.received("/bad"); last[len(last)-1].at.Sub(begun) > 5*time.Minute {
 			t.Error("it was POSTed to long after it was disabled")
 		}
 		audited := 0
@@ -133,7 +135,7 @@ func TestAnEndpointThatFailsForDaysIsWarnedOfTwiceAndDisabledOnceWhoeverOwnsIt(t
 }
 
 func TestOneSuccessBeginsTheCountAnewAndSoDoesEnabling(t *testing.T) {
-	inVirtualTime(t, func(c *config.Config) { quickly(c); c.Lifecycle.FailingFor = 8 * time.Minute }, func(w *world) {
+	inVirtualTime(t, func(c *config.Config) { quickly(c); c.Lifecycle.FailingFor = 2 * time.Minute }, func(w *world) {
 		failing := true
 		w.receiver(8080, func(h *hit, _ http.ResponseWriter, _ *http.Request) {
 			if failing {
@@ -143,15 +145,15 @@ func TestOneSuccessBeginsTheCountAnewAndSoDoesEnabling(t *testing.T) {
 		e := w.endpoint("a", "order.*")
 		p := w.process()
 		time.Sleep(5 * time.Second)
-		w.trickle("a", 7)
+		w.trickle("a", 10, 10*time.Second)
 		failing = false
-		w.trickle("b", 2)
+		w.trickle("b", 4, 10*time.Second)
 		failing = true
-		w.trickle("c", 7)
+		w.trickle("c", 10, 10*time.Second)
 		if got := w.stored("ep_a"); got.Disabled {
-			t.Fatalf("7 minutes after a success: %+v", got)
+			t.Fatalf("100 seconds after a success: %+v", got)
 		}
-		w.trickle("d", 3)
+		w.trickle("d", 4, 10*time.Second)
 		off := w.stored("ep_a")
 		if !off.Disabled {
 			t.Fatal("it is not disabled")
@@ -160,11 +162,11 @@ func TestOneSuccessBeginsTheCountAnewAndSoDoesEnabling(t *testing.T) {
 			e.Version = off.Version
 			e.Disabled, e.EnabledAt, e.DisabledAt = false, time.Now().UTC(), off.DisabledAt
 		})
-		w.trickle("e", 7)
+		w.trickle("e", 10, 10*time.Second)
 		if got := w.stored("ep_a"); got.Disabled {
-			t.Errorf("7 minutes after it was enabled: %+v", got)
+			t.Errorf("100 seconds after it was enabled: %+v", got)
 		}
-		w.trickle("f", 3)
+		w.trickle("f", 4, 10*time.Second)
 		p.terminate()
 		if got := w.stored("ep_a"); !got.Disabled {
 			t.Error("it is not disabled again")
@@ -175,7 +177,7 @@ func TestOneSuccessBeginsTheCountAnewAndSoDoesEnabling(t *testing.T) {
 			count[o.kind]++
 			ids[o.id] = true
 		}
-		// Three occurrences, of which the first ended before its 8 minutes.
+		// Three occurrences, of which the first ended before its two minutes.
 		if count[typeFailing] != 6 || count[typeDisabled] != 2 || len(ids) != 8 {
 			t.Errorf("events %v with %d IDs", count, len(ids))
 		}
@@ -188,7 +190,7 @@ func TestDeliveriesInARowThatAreGivenUpDisable(t *testing.T) {
 		w.endpoint("a", "order.*")
 		p := w.process()
 		time.Sleep(5 * time.Second)
-		w.trickle("a", 10)
+		w.trickle("a", 10, 20*time.Second)
 		p.terminate()
 		var got []string
 		for _, o := range w.operational() {
@@ -286,8 +288,8 @@ func TestDeliveriesOfOperationalEventsMakeNone(t *testing.T) {
 		w.endpoint("listens", "endpoint.*")
 		p := w.process()
 		time.Sleep(5 * time.Second)
-		w.trickle("a", 4)
-		time.Sleep(10 * time.Minute)
+		w.trickle("a", 4, 20*time.Second)
+		time.Sleep(2 * time.Minute)
 		p.terminate()
 		if len(w.received("/listens")) < 4 {
 			t.Fatalf("the listener got %d POSTs: it says nothing", len(w.received("/listens")))
