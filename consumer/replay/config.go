@@ -69,6 +69,7 @@ type Item struct {
 	place  int    // of the log: which stretch
 	next   int64  // of the log: the offset behind it
 	cursor string // of the ledger
+	looked int    // of the ledger: at how many of the page, up to it
 }
 
 // Line is where deliveries go.

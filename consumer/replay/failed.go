@@ -16,16 +16,25 @@ const pageSize = 100
 type Ledger interface {
 	// Count returns how many a replay is about.
 	Count(ctx context.Context, r *webhook.Replay) (int64, error)
-	// Page returns up to limit of them behind a cursor, "" at the start, and how
-	// many were looked at; more says whether any are left. Each delivery comes
-	// once, whatever its runs.
-	Page(ctx context.Context, r *webhook.Replay, after string, limit int) (page []Failed, last string, more bool, err error)
+	// Page looks at up to limit of them behind a cursor, "" at the start, and
+	// returns those of the replay's event types. Each delivery comes once, whatever
+	// its runs.
+	Page(ctx context.Context, r *webhook.Replay, after string, limit int) (Page, error)
+}
+
+// Page is a part of the deliveries that failed.
+type Page struct {
+	Failed []Failed
+	Looked int    // at how many of those that [Ledger.Count] counts
+	Last   string // cursor of the last of them, "" if there is none
+	More   bool   // whether any are left
 }
 
 // Failed is a delivery to be made again.
 type Failed struct {
 	Delivery webhook.Delivery // Body is nil if it can't be had any more
 	Cursor   string
+	Looked   int // at how many of the page, up to this one
 }
 
 // failed is deliveries of the ledger as a [Source].
@@ -33,7 +42,9 @@ type failed struct {
 	ledger Ledger
 	replay *webhook.Replay
 	at     failedPosition
-	after  string // of the last page
+	// Of the last page, and how many had been looked at before it.
+	page   Page
+	before int64
 }
 
 // failedPosition is the form of a position.
@@ -60,28 +71,29 @@ func OpenFailed(ctx context.Context, l Ledger, r *webhook.Replay, at *webhook.Re
 
 // Next implements [Source].
 func (f *failed) Next(ctx context.Context, _ Target) (Batch, error) {
-	page, last, more, err := f.ledger.Page(ctx, f.replay, f.at.Cursor, pageSize)
+	page, err := f.ledger.Page(ctx, f.replay, f.at.Cursor, pageSize)
 	if err != nil {
 		return Batch{}, err
 	}
-	b := Batch{Scanned: len(page), Finished: !more}
-	for i := range page {
-		b.Items = append(b.Items, Item{Delivery: page[i].Delivery, Skip: page[i].Delivery.Body == nil, cursor: page[i].Cursor})
+	b := Batch{Scanned: page.Looked, Finished: !page.More}
+	for i := range page.Failed {
+		it := &page.Failed[i]
+		b.Items = append(b.Items, Item{Delivery: it.Delivery, Skip: it.Delivery.Body == nil, cursor: it.Cursor, looked: it.Looked})
 	}
-	f.after = last
+	page.Failed = nil // each has its body
+	f.page, f.before = page, f.at.Finished
 	return b, nil
 }
 
 // Passed implements [Source].
 func (f *failed) Passed(i Item) {
-	f.at.Cursor = i.cursor
-	f.at.Finished++
+	f.at.Cursor, f.at.Finished = i.cursor, f.before+int64(i.looked)
 }
 
 // PassedAll implements [Source].
 func (f *failed) PassedAll() {
-	if f.after != "" {
-		f.at.Cursor = f.after
+	if f.page.Last != "" {
+		f.at.Cursor, f.at.Finished = f.page.Last, f.before+int64(f.page.Looked)
 	}
 }
 

@@ -26,20 +26,19 @@ func (f *failedLedger) Count(ctx context.Context, r *webhook.Replay) (int64, err
 }
 
 // Page implements replay.Ledger.
-func (f *failedLedger) Page(ctx context.Context, r *webhook.Replay, after string, limit int) ([]replay.Failed, string, bool, error) {
+func (f *failedLedger) Page(ctx context.Context, r *webhook.Replay, after string, limit int) (replay.Page, error) {
 	rows, err := f.ledger.Failed(ctx, failedFilter(r), after, limit)
 	if err != nil {
-		return nil, "", false, err
+		return replay.Page{}, err
 	}
 	wanted := func(string) bool { return true }
 	if len(r.Events) > 0 {
 		wanted = covering(r.Events)
 	}
-	var out []replay.Failed
-	last := ""
+	out := replay.Page{Looked: len(rows), More: len(rows) == limit}
 	for i := range rows {
 		row := &rows[i]
-		last = row.DeliveryID
+		out.Last = row.DeliveryID
 		if !wanted(row.EventType) {
 			continue
 		}
@@ -51,12 +50,12 @@ func (f *failedLedger) Page(ctx context.Context, r *webhook.Replay, after string
 		if row.Payload != nil {
 			d.Body = []byte(*row.Payload)
 		} else if err := f.again(ctx, &d); err != nil {
-			return nil, "", false, err
+			return replay.Page{}, err
 		}
 		d.BodyID = webhook.BodyID(d.Body)
-		out = append(out, replay.Failed{Delivery: d, Cursor: row.DeliveryID})
+		out.Failed = append(out.Failed, replay.Failed{Delivery: d, Cursor: row.DeliveryID, Looked: i + 1})
 	}
-	return out, last, len(rows) == limit, nil
+	return out, nil
 }
 
 // again builds a body that the ledger no longer keeps; it stays nil where that

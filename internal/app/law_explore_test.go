@@ -168,7 +168,7 @@ func TestWhatFailedIsFoundSentAgainRetriedAndReplayedAndTheLedgerAddsUp(t *testi
 	}
 	var r api.Replay
 	d.call(http.StatusAccepted, http.MethodPost, tenant+"/replays", `{"kind":"retry","endpoint":"`+old.ID+`","since":"`+since+`"}`, &r)
-	if r = end(r); r.Progress.Produced != 8 || r.Progress.Total != 8 || r.Progress.Skipped != 0 {
+	if r = end(r); r.Progress.Produced != 8 || r.Progress.Total != 8 || r.Progress.Scanned != 8 || r.Progress.Skipped != 0 {
 		t.Errorf("the retry is %+v", r)
 	}
 
