@@ -47,9 +47,9 @@ type runCmd struct {
 type devCmd struct {
 	configFlag
 	DataDir        string         `placeholder:"DIR" default:"posthorn-data" help:"Where the broker keeps its data, and addresses.json is written (${default})."`
-	KafkaPort      int            `default:"9092" help:"Port of the Kafka listener on 127.0.0.1; 0 takes a free one (${default})."`
-	AdminPort      int            `default:"9464" help:"Port of health, metrics and API on 127.0.0.1; 0 takes a free one (${default})."`
-	ClickHousePort int            `name:"clickhouse-port" default:"8123" help:"Port of the embedded ClickHouse on 127.0.0.1; 0 takes a free one (${default})."`
+	KafkaPort      int            `default:"9092" env:"POSTHORN_DEV_KAFKA_PORT" help:"Port of the Kafka listener on 127.0.0.1; 0 takes a free one (${default})."`
+	AdminPort      int            `default:"9464" env:"POSTHORN_DEV_ADMIN_PORT" help:"Port of health, metrics and API on 127.0.0.1; 0 takes a free one (${default})."`
+	ClickHousePort int            `name:"clickhouse-port" default:"8123" env:"POSTHORN_DEV_CLICKHOUSE_PORT" help:"Port of the embedded ClickHouse on 127.0.0.1; 0 takes a free one (${default})."`
 	AllowCIDR      []netip.Prefix `name:"allow-cidr" placeholder:"CIDR" help:"Networks that deliveries may go to though they are refused otherwise, such as 127.0.0.0/8."`
 	Demo           bool           `help:"Show the line at work: sample endpoints, a receiver, and 1,000 events."`
 	DemoExit       bool           `env:"DEMO_EXIT" help:"End after the demo's last line, with failure if anything was lost."`
@@ -227,7 +227,10 @@ type queryEndpointCmd struct {
 	Tenant string `help:"Of this tenant."`
 }
 
-type queryReconcileCmd struct{ queryFlags }
+type queryReconcileCmd struct {
+	queryFlags
+	Wait time.Duration `placeholder:"SPAN" help:"Wait so long at most, such as 30s, until the ledger has all from before now."`
+}
 
 type configCmd struct {
 	Check configCheckCmd `cmd:"" help:"List every mistake of the configuration; exit with 2 if there is one."`

@@ -84,6 +84,8 @@ func TestExitCodesTellMistakesFromFailures(t *testing.T) {
 		{"query deliveries --since 7d --clickhouse 127.0.0.1:1", 1, "", "nothing listens at 127.0.0.1:1"},
 		{"query deliveries dlv_1 --clickhouse 127.0.0.1:1", 1, "", "nothing listens at 127.0.0.1:1"},
 		{"query attempts dlv_1 --delivery dlv_2", 2, "", "want one delivery"},
+		{"replay create ep_1 --tenant a --since yesterday", 2, "", `--since: want a time such as 2026-03-02T14:00:00Z, or how long ago it was, such as 90m or 7d; got "yesterday"`},
+		{"delivery list --tenant a --at-least 51 --wait 1s", 2, "", "--limit shows 50 at most"},
 		{"listen --status 42", 2, "", "--status 42: want a status"},
 		{"dev --allow-cidr everywhere", 2, "", "everywhere"},
 	} {

@@ -30,6 +30,24 @@ func (a *ago) UnmarshalText(text []byte) error {
 	return err
 }
 
+// moment is a point in time.
+type moment struct{ time.Time }
+
+// UnmarshalText reads a time (RFC 3339), or how long ago it was, as [ago] has it.
+func (m *moment) UnmarshalText(text []byte) error {
+	at, err := time.Parse(time.RFC3339, string(text))
+	if err == nil {
+		m.Time = at
+		return nil
+	}
+	var span ago
+	if span.UnmarshalText(text) != nil {
+		return fmt.Errorf("want a time such as 2026-03-02T14:00:00Z, or how long ago it was, such as 90m or 7d; got %q", text)
+	}
+	m.Time = time.Now().Add(-time.Duration(span))
+	return nil
+}
+
 // rows is the most rows of an answer.
 type rows int
 
@@ -150,5 +168,5 @@ func (c *queryReconcileCmd) Run(ctx context.Context, io streams) error {
 	if err != nil {
 		return err
 	}
-	return q.Reconcile(ctx, c.since(), time.Time{})
+	return q.Reconcile(ctx, c.since(), c.Wait)
 }

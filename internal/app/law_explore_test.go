@@ -242,11 +242,11 @@ func (d *devLine) onTheCommandLine(endpoint, delivery, replay string, since time
 		{func() error {
 			return c.List(d.t.Context(), cli.DeliveryQuery{State: "dead", Since: since.Add(-time.Minute), Limit: 5})
 		}, []string{"STATE", " dead ", "status_5xx"}},
-		{func() error { return c.Get(d.t.Context(), delivery) }, []string{"origin      resend", "RUN", "status_5xx", "payload:\n{\"id\":\"e"}},
+		{func() error { return c.Get(d.t.Context(), delivery, time.Minute) }, []string{"origin      resend", "RUN", "status_5xx", "payload:\n{\"id\":\"e"}},
 		{func() error { return c.Backlog(d.t.Context(), endpoint) }, []string{"0 waiting: 0 queued", "needs: 0s"}},
 		{func() error { return c.DryRun(d.t.Context(), []string{"stock.*"}, "", since.Add(-time.Minute), 1) }, []string{"3 of 12 events would match", "stock.changed"}},
 		{func() error { return r.List(d.t.Context()) }, []string{"completed", replay, "retry"}},
-		{func() error { return r.Get(d.t.Context(), replay) }, []string{"scanned     12 of 12", "12 delivered"}},
+		{func() error { return r.Get(d.t.Context(), replay, time.Minute) }, []string{"scanned     12 of 12", "12 delivered"}},
 	} {
 		out.Reset()
 		if err := shown.run(); err != nil {
@@ -256,6 +256,19 @@ func (d *devLine) onTheCommandLine(endpoint, delivery, replay string, since time
 			if !strings.Contains(out.String(), want) {
 				d.t.Errorf("want %q in\n%s", want, &out)
 			}
+		}
+	}
+	for _, vain := range []struct {
+		run  func() error
+		want string
+	}{
+		{func() error { return c.Get(d.t.Context(), "dlv_none", time.Millisecond) }, "the ledger has no delivery dlv_none after 1ms"},
+		{func() error {
+			return c.List(d.t.Context(), cli.DeliveryQuery{Event: "none", AtLeast: 2, Wait: time.Millisecond})
+		}, "of the 2 waited for there are 0 after 1ms"},
+	} {
+		if err := vain.run(); err == nil || err.Error() != vain.want {
+			d.t.Errorf("want %q, got %v", vain.want, err)
 		}
 	}
 	if err := r.Do(d.t.Context(), "pause", replay); err == nil || !strings.Contains(err.Error(), "409") {

@@ -72,6 +72,10 @@ type DeliveryQuery struct {
 	Endpoint, Type, Event, State string
 	Since, Until                 time.Time
 	Limit                        int // in all
+
+	// AtLeast so many are waited for, for Wait at most.
+	AtLeast int
+	Wait    time.Duration
 }
 
 func httpStatus(code *int) string {
@@ -88,8 +92,12 @@ func orNone(text string) string {
 	return text
 }
 
-// List writes deliveries, newest first.
+// List writes deliveries, newest first. Fewer than were waited for are an error,
+// after they were written.
 func (d Deliveries) List(ctx context.Context, q DeliveryQuery) error {
+	if q.Limit > 0 && q.AtLeast > q.Limit {
+		return usagef("--at-least %d: --limit shows %d at most", q.AtLeast, q.Limit)
+	}
 	query := url.Values{}
 	for name, value := range map[string]string{"endpoint": q.Endpoint, "type": q.Type, "event": q.Event, "state": q.State} {
 		if value != "" {
@@ -101,10 +109,24 @@ func (d Deliveries) List(ctx context.Context, q DeliveryQuery) error {
 			query.Set(name, at.UTC().Format(time.RFC3339Nano))
 		}
 	}
-	items, err := pages[json.RawMessage](ctx, d.API, d.path("deliveries"), query, q.Limit)
+	var items []json.RawMessage
+	enough, err := until(ctx, q.Wait, func(ctx context.Context) (_ bool, err error) {
+		items, err = pages[json.RawMessage](ctx, d.API, d.path("deliveries"), query, q.Limit)
+		return len(items) >= q.AtLeast, err
+	})
 	if err != nil {
 		return fmt.Errorf("listing deliveries: %w", err)
 	}
+	if err := d.table(items); err != nil {
+		return err
+	}
+	if q.Wait > 0 && !enough {
+		return fmt.Errorf("of the %d waited for there are %d after %s", q.AtLeast, len(items), q.Wait)
+	}
+	return nil
+}
+
+func (d Deliveries) table(items []json.RawMessage) error {
 	if d.JSON {
 		return writeJSON(d.Out, items)
 	}
@@ -121,18 +143,51 @@ func (d Deliveries) List(ctx context.Context, q DeliveryQuery) error {
 	return flush(w)
 }
 
-// Get writes one delivery with its attempts and its payload.
-func (d Deliveries) Get(ctx context.Context, id string) error {
-	answer, err := d.API.call(ctx, http.MethodGet, d.path("deliveries", id), nil, nil, nil)
+// Get writes one delivery with its attempts and its payload. It waits until the
+// delivery has ended, for so long at most.
+func (d Deliveries) Get(ctx context.Context, id string, wait time.Duration) error {
+	return d.ended(ctx, id, 0, wait)
+}
+
+// ended waits until a delivery's last run has ended, which is the given one or a
+// later one, and writes it. One that hasn't is written too, and is an error if it
+// was waited for.
+func (d Deliveries) ended(ctx context.Context, id string, run int64, wait time.Duration) error {
+	var answer []byte
+	var v delivery
+	done, err := until(ctx, wait, func(ctx context.Context) (bool, error) {
+		got, err := d.API.call(ctx, http.MethodGet, d.path("deliveries", id), nil, nil, nil)
+		if err != nil {
+			if wait > 0 && notYet(err) {
+				return false, nil
+			}
+			return false, err
+		}
+		v = delivery{}
+		if err := json.Unmarshal(got, &v); err != nil {
+			return false, fmt.Errorf("reading the API's answer: %w", err)
+		}
+		answer = got
+		return v.Run >= run && v.State != "pending", nil
+	})
 	if err != nil {
 		return fmt.Errorf("getting delivery %s: %w", id, err)
 	}
+	if answer == nil {
+		return fmt.Errorf("the ledger has no delivery %s after %s", printable(id), wait)
+	}
+	if err := d.show(answer, &v); err != nil || done || wait == 0 {
+		return err
+	}
+	if v.Run < run {
+		return fmt.Errorf("the ledger has no run %d of delivery %s after %s", run, printable(id), wait)
+	}
+	return fmt.Errorf("delivery %s is still pending after %s", printable(id), wait)
+}
+
+func (d Deliveries) show(answer []byte, v *delivery) error {
 	if d.JSON {
 		return writeJSON(d.Out, json.RawMessage(answer))
-	}
-	var v delivery
-	if err := json.Unmarshal(answer, &v); err != nil {
-		return fmt.Errorf("reading the API's answer: %w", err)
 	}
 	w := tabwriter.NewWriter(d.Out, 0, 0, 2, ' ', 0)
 	for _, line := range [][2]string{
@@ -170,13 +225,14 @@ type sent struct {
 	EventType  string `json:"event_type"`
 }
 
-// Resend sends one delivery again. A key lets the command be repeated.
-func (d Deliveries) Resend(ctx context.Context, id, key string) error {
+// Resend sends one delivery again. A key lets the command be repeated. With a wait
+// it writes the delivery once that has ended.
+func (d Deliveries) Resend(ctx context.Context, id, key string, wait time.Duration) error {
 	answer, err := d.API.call(ctx, http.MethodPost, d.path("deliveries", id, "resend"), nil, once(key), nil)
 	if err != nil {
 		return fmt.Errorf("sending delivery %s again: %w", id, err)
 	}
-	return d.showSent(answer)
+	return d.sent(ctx, answer, wait)
 }
 
 func once(key string) http.Header {
@@ -186,19 +242,24 @@ func once(key string) http.Header {
 	return http.Header{"Idempotency-Key": {key}}
 }
 
-func (d Deliveries) showSent(answer []byte) error {
-	if d.JSON {
-		return writeJSON(d.Out, json.RawMessage(answer))
-	}
+// sent writes what was put on the line, or what becomes of it.
+func (d Deliveries) sent(ctx context.Context, answer []byte, wait time.Duration) error {
 	var v sent
 	if err := json.Unmarshal(answer, &v); err != nil {
 		return fmt.Errorf("reading the API's answer: %w", err)
 	}
+	switch {
+	case wait > 0:
+		return d.ended(ctx, v.DeliveryID, v.Run, wait)
+	case d.JSON:
+		return writeJSON(d.Out, json.RawMessage(answer))
+	}
 	return writef(d.Out, "sent %s as run %d; see it with: posthorn delivery get %s --tenant %s\n", printable(v.DeliveryID), v.Run, printable(v.DeliveryID), printable(d.Tenant))
 }
 
-// Test sends a test event to an endpoint.
-func (d Deliveries) Test(ctx context.Context, endpoint, eventType, key string) error {
+// Test sends a test event to an endpoint. With a wait it writes the delivery once
+// that has ended.
+func (d Deliveries) Test(ctx context.Context, endpoint, eventType, key string, wait time.Duration) error {
 	var body any
 	if eventType != "" {
 		body = map[string]string{"event_type": eventType}
@@ -207,7 +268,7 @@ func (d Deliveries) Test(ctx context.Context, endpoint, eventType, key string) e
 	if err != nil {
 		return fmt.Errorf("testing endpoint %s: %w", endpoint, err)
 	}
-	return d.showSent(answer)
+	return d.sent(ctx, answer, wait)
 }
 
 // Backlog writes what waits for an endpoint.

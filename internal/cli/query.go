@@ -202,27 +202,42 @@ func (q Query) Endpoints(ctx context.Context, since, until time.Time, tenant, en
 	})
 }
 
-// Reconcile writes whether the deliveries begun in a time are all accounted for.
-func (q Query) Reconcile(ctx context.Context, since, until time.Time) error {
+// Reconcile writes whether the deliveries begun in a time are all accounted for. It
+// waits until the ledger has all from before it was asked, for so long at most.
+func (q Query) Reconcile(ctx context.Context, since time.Time, wait time.Duration) error {
 	return q.ask(ctx, func(l *ledger.Ledger) error {
-		r, err := l.Reconcile(ctx, since, until)
+		asked := time.Now()
+		var r *ledger.Reconciliation
+		done, err := until(ctx, wait, func(ctx context.Context) (_ bool, err error) {
+			if r, err = l.Reconcile(ctx, since, time.Time{}); err != nil {
+				return false, err
+			}
+			return r.AsOf != nil && r.AsOf.After(asked), nil
+		})
 		if err != nil {
 			return err
 		}
-		if q.JSON {
-			return writeJSON(q.Out, r)
-		}
-		for _, m := range r.Missed {
-			if err := writef(q.Out, "missing %s run %d of endpoint %s, begun %s\n", printable(m.DeliveryID), m.Run, printable(m.EndpointID), shown(&m.BegunAt)); err != nil {
-				return err
-			}
-		}
-		if err := writef(q.Out, "reconcile: matched=%d delivered=%d pending=%d dead=%d discarded=%d difference=%d as_of=%s\n",
-			r.Matched, r.Delivered, r.Pending, r.Dead, r.Discarded, r.Missing, shown(r.AsOf)); err != nil || r.AsOf != nil {
+		if err := q.reconciliation(r); err != nil || done || wait == 0 {
 			return err
 		}
-		return writef(q.Out, "%s\n", unread)
+		return fmt.Errorf("the ledger has not come to %s within %s", shown(&asked), wait)
 	})
+}
+
+func (q Query) reconciliation(r *ledger.Reconciliation) error {
+	if q.JSON {
+		return writeJSON(q.Out, r)
+	}
+	for _, m := range r.Missed {
+		if err := writef(q.Out, "missing %s run %d of endpoint %s, begun %s\n", printable(m.DeliveryID), m.Run, printable(m.EndpointID), shown(&m.BegunAt)); err != nil {
+			return err
+		}
+	}
+	if err := writef(q.Out, "reconcile: matched=%d delivered=%d pending=%d dead=%d discarded=%d difference=%d as_of=%s\n",
+		r.Matched, r.Delivered, r.Pending, r.Dead, r.Discarded, r.Missing, shown(r.AsOf)); err != nil || r.AsOf != nil {
+		return err
+	}
+	return writef(q.Out, "%s\n", unread)
 }
 
 // unread says what an account without as_of means.

@@ -51,22 +51,58 @@ type replay struct {
 // Replays works on a tenant's replays and writes what it finds.
 type Replays struct{ Deliveries }
 
-// Create begins a replay. A key lets the command be repeated.
-func (r Replays) Create(ctx context.Context, o ReplayOrder, key string) error {
+// ended reports whether all is on the line and, as far as there is a ledger, what
+// became of it is there.
+func (v *replay) ended() bool {
+	switch v.State {
+	case "cancelled", "failed":
+		return true
+	case "completed":
+		d := v.Deliveries
+		return d == nil || d.Pending == 0 && d.Delivered+d.Dead+d.Discarded >= v.Progress.Produced
+	}
+	return false
+}
+
+// Create begins a replay. A key lets the command be repeated. With a wait it writes
+// the replay once that has ended.
+func (r Replays) Create(ctx context.Context, o ReplayOrder, key string, wait time.Duration) error {
 	answer, err := r.API.call(ctx, http.MethodPost, r.path("replays"), nil, once(key), o)
 	if err != nil {
 		return fmt.Errorf("creating replay: %w", err)
 	}
-	return r.show(answer)
+	if wait == 0 {
+		return r.show(answer)
+	}
+	var v replay
+	if err := json.Unmarshal(answer, &v); err != nil {
+		return fmt.Errorf("reading the API's answer: %w", err)
+	}
+	return r.Get(ctx, v.ID, wait)
 }
 
-// Get writes one replay.
-func (r Replays) Get(ctx context.Context, id string) error {
-	answer, err := r.API.call(ctx, http.MethodGet, r.path("replays", id), nil, nil, nil)
+// Get writes one replay. It waits until that has ended and its deliveries have, for
+// so long at most; one that hasn't is written too, and is an error if it was waited
+// for.
+func (r Replays) Get(ctx context.Context, id string, wait time.Duration) error {
+	var answer []byte
+	done, err := until(ctx, wait, func(ctx context.Context) (_ bool, err error) {
+		if answer, err = r.API.call(ctx, http.MethodGet, r.path("replays", id), nil, nil, nil); err != nil {
+			return false, err
+		}
+		var v replay
+		if err := json.Unmarshal(answer, &v); err != nil {
+			return false, fmt.Errorf("reading the API's answer: %w", err)
+		}
+		return v.ended(), nil
+	})
 	if err != nil {
 		return fmt.Errorf("getting replay %s: %w", id, err)
 	}
-	return r.show(answer)
+	if err := r.show(answer); err != nil || done || wait == 0 {
+		return err
+	}
+	return fmt.Errorf("replay %s, or one of its deliveries, has not ended after %s", printable(id), wait)
 }
 
 // Do pauses, resumes or cancels a replay.

@@ -243,7 +243,7 @@ func TestTheEnvironmentOverridesTheFile(t *testing.T) {
 		"POSTHORN_DELIVERY_PORTS=any",
 		"POSTHORN_DELIVERY_BYTE_BUDGET=1GiB",
 		"POSTHORN_SOURCES=[{name: x, topics: [y], format: cloudevents, start: latest}]",
-		"POSTHORN_PORT=tcp://10.0.0.1:9464", "POSTHORN_SERVICE_HOST=10.0.0.1", "POSTHORN_API=http://x",
+		"POSTHORN_PORT=tcp://10.0.0.1:9464", "POSTHORN_SERVICE_HOST=10.0.0.1", "POSTHORN_API=http://x", "POSTHORN_API_KEY=ph_x",
 		"POSTHORN_KAFKA_BROKER=typo",
 		"PATH=/bin",
 	})

@@ -12,7 +12,7 @@ import (
 const EnvPrefix = "POSTHORN_"
 
 // commandVariables are read by the command line and name no key.
-var commandVariables = []string{"POSTHORN_CONFIG", "POSTHORN_API", "POSTHORN_TENANT", "POSTHORN_LIBCHDB"}
+var commandVariables = []string{"POSTHORN_CONFIG", "POSTHORN_API", "POSTHORN_API_KEY", "POSTHORN_TENANT", "POSTHORN_LIBCHDB"}
 
 // Load reads a file, applies the environment ("NAME=value" each, as
 // [os.Environ] has it) and validates the whole. An empty path stands for an
