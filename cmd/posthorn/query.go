@@ -44,7 +44,7 @@ func (m *moment) UnmarshalText(text []byte) error {
 	if span.UnmarshalText(text) != nil {
 		return fmt.Errorf("want a time such as 2026-03-02T14:00:00Z, or how long ago it was, such as 90m or 7d; got %q", text)
 	}
-	m.Time = time.Now().Add(-time.Duration(span))
+	m.Time = time.Now().Add(-time.Duration(span)).Truncate(time.Second)
 	return nil
 }
 

@@ -29,6 +29,7 @@ type delivery struct {
 	Reason      string `json:"reason"`
 
 	Origin          string  `json:"origin"`
+	ContentType     string  `json:"content_type"`
 	Payload         *string `json:"payload"`
 	PayloadEncoding string  `json:"payload_encoding"`
 	Runs            []struct {
@@ -149,6 +150,10 @@ func (d Deliveries) Get(ctx context.Context, id string, wait time.Duration) erro
 	return d.ended(ctx, id, 0, wait)
 }
 
+// whole reports whether the record of the delivery is in the ledger, and not its
+// attempts alone: the ledger reads the two apart.
+func (v *delivery) whole() bool { return v.Payload != nil || v.ContentType != "" }
+
 // ended waits until a delivery's last run has ended, which is the given one or a
 // later one, and writes it. One that hasn't is written too, and is an error if it
 // was waited for.
@@ -168,7 +173,7 @@ func (d Deliveries) ended(ctx context.Context, id string, run int64, wait time.D
 			return false, fmt.Errorf("reading the API's answer: %w", err)
 		}
 		answer = got
-		return v.Run >= run && v.State != "pending", nil
+		return v.Run >= run && v.State != "pending" && v.whole(), nil
 	})
 	if err != nil {
 		return fmt.Errorf("getting delivery %s: %w", id, err)
@@ -182,7 +187,10 @@ func (d Deliveries) ended(ctx context.Context, id string, run int64, wait time.D
 	if v.Run < run {
 		return fmt.Errorf("the ledger has no run %d of delivery %s after %s", run, printable(id), wait)
 	}
-	return fmt.Errorf("delivery %s is still pending after %s", printable(id), wait)
+	if v.State == "pending" {
+		return fmt.Errorf("delivery %s is still pending after %s", printable(id), wait)
+	}
+	return fmt.Errorf("the ledger has the attempts of delivery %s alone after %s", printable(id), wait)
 }
 
 func (d Deliveries) show(answer []byte, v *delivery) error {
@@ -210,6 +218,8 @@ func (d Deliveries) show(answer []byte, v *delivery) error {
 		return err
 	}
 	switch {
+	case !v.whole():
+		return writef(d.Out, "\nthe ledger has the attempts alone: the rest comes within seconds, or is past its time\n")
 	case v.Payload == nil:
 		return writef(d.Out, "\nthe payload is past its time in the ledger\n")
 	case v.PayloadEncoding == "base64":
@@ -357,6 +367,9 @@ func (d Deliveries) DryRun(ctx context.Context, events []string, filter string, 
 	w := tabwriter.NewWriter(d.Out, 0, 0, 2, ' ', 0)
 	for _, n := range v.Types {
 		fmt.Fprintf(w, "%d\t%s\n", n.Events, printable(n.Type))
+	}
+	if err := flush(w); err != nil { // the columns of samples are others
+		return err
 	}
 	for _, e := range v.Samples {
 		data := "(too long to show)"
