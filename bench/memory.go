@@ -53,6 +53,7 @@ func memoryAtRate(ctx context.Context, s *settings) ([]row, error) {
 				return err
 			}
 			rate.values = append(rate.values, float64(r.sink.Delivered()-from)/time.Since(begun).Seconds())
+			r.takeProfile(ctx, name, time.Second)
 			if err := r.complete(ctx, stop()); err != nil {
 				return err
 			}
@@ -96,6 +97,7 @@ func million(ctx context.Context, s *settings) ([]row, error) {
 			return nil, err
 		}
 		now, peak := rss(l.pid())
+		r.takeProfile(ctx, name, time.Second)
 		s.log("%s: running after %.1f s, RSS %.0f MiB, peak %.0f MiB", name, took, now, peak)
 		read.values = append(read.values, took)
 		resident.values = append(resident.values, now)
@@ -125,6 +127,7 @@ func wide(ctx context.Context, s *settings) ([]row, error) {
 			begun := time.Now()
 			r.sink.CountPosts()
 			r.produce(0, kind(0))
+			r.takeProfile(ctx, name, 5*time.Second)
 			if err := until(ctx, 3*time.Minute, "all deliveries", func() bool { return r.sink.Posts() >= endpoints }); err != nil {
 				return fmt.Errorf("%w: %d arrived", err, r.sink.Posts())
 			}
@@ -176,6 +179,7 @@ func backlog(ctx context.Context, s *settings) ([]row, error) {
 	if end, err = r.settled(ctx); err != nil {
 		return nil, err
 	}
+	r.takeProfile(ctx, name, time.Second)
 	s.log("%s: RSS %.0f MiB before, %.0f with half of it, %.0f with all", name, start, half, end)
 	before.values, grown.values, late.values = []float64{start}, []float64{end - start}, []float64{end - half}
 	return rowsOf(name, before, grown, late), nil

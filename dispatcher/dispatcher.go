@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"runtime"
 	"sync"
 	"time"
 
@@ -217,6 +218,11 @@ type Dispatcher struct {
 	posts    chan *job     // to goroutines that have made a POST and wait for another
 	ended    chan struct{} // closed when Run has
 	wakeAt   time.Time     // what Run waits for
+
+	startsMu    sync.Mutex // innermost
+	starts      *starts
+	startsTimer *time.Timer // runs grownOld
+	startsAt    time.Time   // when; zero: not set
 }
 
 // leaseState is what the dispatcher knows of a lease.
@@ -243,6 +249,7 @@ type job struct {
 	size   int64
 
 	started    time.Time // when the lane gave its slot
+	youngSince time.Time // of starts
 	due        time.Time
 	heldAt     int       // 1 + place in the heap; 0: not held
 	immediate  bool      // held as an immediate retry
@@ -278,6 +285,9 @@ func New(cfg Config) (*Dispatcher, error) {
 		blocked: make(map[*leaseState]struct{}), wake: make(chan struct{}, 1), posts: make(chan *job), ended: make(chan struct{}),
 		wakeAt: time.Now().AddDate(1, 0, 0)} // until Run has looked, everything is worth a nudge
 	d.room = sync.NewCond(&d.mu)
+	d.starts = newStarts(youngEach * runtime.GOMAXPROCS(0))
+	d.startsTimer = time.AfterFunc(time.Hour, d.grownOld)
+	d.startsTimer.Stop()
 	return d, nil
 }
 

@@ -14,21 +14,67 @@ import (
 // idlePoster is how long a goroutine waits for its next POST.
 const idlePoster = 100 * time.Millisecond
 
-// startPost has a goroutine make the POST: one that waits for work, whose stack
-// has grown to what a POST needs already, or else a new one.
+// startPost has a goroutine make the POST, at once or when its turn comes.
 func (d *Dispatcher) startPost(j *job) {
-	select {
-	case d.posts <- j:
-	default:
-		go d.poster(j)
+	var few [4]*job
+	d.startsMu.Lock()
+	ready := d.starts.offer(time.Now(), j, few[:0])
+	d.awaitOld()
+	d.startsMu.Unlock()
+	d.launch(ready)
+}
+
+// youngEnded counts a POST as over, and appends what may start in its place.
+func (d *Dispatcher) youngEnded(now time.Time, j *job, ready []*job) []*job {
+	d.startsMu.Lock()
+	defer d.startsMu.Unlock()
+	ready = d.starts.ended(now, j, ready)
+	d.awaitOld()
+	return ready
+}
+
+// awaitOld has the next start looked for when a young POST has grown old; the
+// lock of starts is held.
+func (d *Dispatcher) awaitOld() {
+	if at, ok := d.starts.next(); ok && d.startsAt.IsZero() {
+		d.startsAt = at
+		d.startsTimer.Reset(time.Until(at))
+	}
+}
+
+// grownOld starts what waited for POSTs that are young no longer.
+func (d *Dispatcher) grownOld() {
+	d.startsMu.Lock()
+	d.startsAt = time.Time{}
+	ready := d.starts.due(time.Now(), nil)
+	d.awaitOld()
+	d.startsMu.Unlock()
+	d.launch(ready)
+}
+
+// launch gives each job to a goroutine that waits for work, whose stack has grown
+// to what a POST needs already, or else to a new one.
+func (d *Dispatcher) launch(ready []*job) {
+	for _, j := range ready {
+		select {
+		case d.posts <- j:
+		default:
+			go d.poster(j)
+		}
 	}
 }
 
 func (d *Dispatcher) poster(j *job) {
 	idle := time.NewTimer(idlePoster)
 	defer idle.Stop()
+	var few [4]*job
 	for {
-		d.post(j)
+		ready := d.post(j, few[:0])
+		if len(ready) > 0 {
+			j = ready[0]
+			d.launch(ready[1:])
+			continue
+		}
 		idle.Reset(idlePoster)
 		select {
 		case j = <-d.posts:
@@ -40,13 +86,15 @@ func (d *Dispatcher) poster(j *job) {
 	}
 }
 
-// post makes one attempt and settles it. It runs in a goroutine of its own, in
-// a slot of the endpoint's lane and with the breaker's leave.
-func (d *Dispatcher) post(j *job) {
+// post makes one attempt and settles it, and appends to ready what may start
+// then. It runs in a goroutine of its own, in a slot of the endpoint's lane and
+// with the breaker's leave.
+func (d *Dispatcher) post(j *job, ready []*job) []*job {
 	start := time.Now()
 	if !j.state.lease.Live(start) { // since it was given its slot
+		ready = d.youngEnded(start, j, ready)
 		d.unstart(j, start)
-		return
+		return ready
 	}
 	contract, _ := d.cfg.Directory.Contract(j.d.Contract)
 	s := webhook.SettlementOf(j.d, j.record, webhook.KindAttempt, "")
@@ -74,8 +122,10 @@ func (d *Dispatcher) post(j *job) {
 	s.NextAt = v.at
 	endSpan(s)
 
+	ready = d.youngEnded(now, j, ready) // before others may start the job again
 	d.release(j, o, now)
 	d.follow(j, s, v, now)
+	return ready
 }
 
 // unstart takes a start back before anything was sent.
