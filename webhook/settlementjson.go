@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -152,15 +153,26 @@ func appendTime(b []byte, t time.Time) []byte {
 // appendString appends a JSON string (RFC 8259 section 7). What is no UTF-8
 // becomes U+FFFD, as with encoding/json.
 func appendString(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
-			escaped, _ := json.Marshal(s) // a string always encodes
-			return append(b, escaped...)
-		}
-	}
+	begin := len(b)
 	b = append(b, '"')
-	b = append(b, s...)
-	return append(b, '"')
+	plain := 0
+	for i := range len(s) {
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' && c < utf8.RuneSelf {
+			continue
+		}
+		if c != '"' && c != '\\' && c != '\n' {
+			escaped, _ := json.Marshal(s) // a string always encodes
+			return append(b[:begin], escaped...)
+		}
+		// Responses are JSON as a rule.
+		if b = append(append(b, s[plain:i]...), '\\'); c == '\n' {
+			c = 'n'
+		}
+		b = append(b, c)
+		plain = i + 1
+	}
+	return append(append(b, s[plain:]...), '"')
 }
 
 // MarshalJSON writes the record of the attempts topic.
@@ -232,8 +244,7 @@ func (s *Settlement) from(j *settlementJSON) error {
 	return nil
 }
 
-// scan reads a flat object of plain strings (no escapes) and integers, without
-// white space, each key at most once. It reports whether that is what text is;
+// scan reads a flat object of strings and integers, without white space, each key at most once. It reports whether that is what text is;
 // if not, j holds nothing of use.
 func (j *settlementJSON) scan(text string) bool {
 	if len(text) < 2 || text[0] != '{' || !utf8.ValidString(text) {
@@ -296,15 +307,46 @@ func scanString(text string, i int) (value string, next int, ok bool) {
 	if i >= len(text) || text[i] != '"' {
 		return "", 0, false
 	}
+	escaped := false
 	for k := i + 1; k < len(text); k++ {
 		switch c := text[k]; {
-		case c == '"':
+		case c == '"' && !escaped:
 			return text[i+1 : k], k + 1, true
-		case c == '\\' || c < ' ':
+		case c == '"':
+			value, ok = unescape(text[i : k+1])
+			return value, k + 1, ok
+		case c == '\\':
+			escaped = true
+			k++ // what follows ends no string
+		case c < ' ':
 			return "", 0, false
 		}
 	}
 	return "", 0, false
+}
+
+// unescape reads a JSON string with its quotes.
+func unescape(quoted string) (string, bool) {
+	inner := quoted[1 : len(quoted)-1]
+	b := make([]byte, 0, len(inner))
+	for {
+		n := strings.IndexByte(inner, '\\')
+		if n < 0 {
+			return string(append(b, inner...)), true
+		}
+		b = append(b, inner[:n]...)
+		switch c := inner[n+1]; c { // an escape has a second character: the closing quote isn't one's
+		case '"', '\\', '/':
+			b = append(b, c)
+		case 'n':
+			b = append(b, '\n')
+		default: // rare
+			var s string
+			err := json.Unmarshal([]byte(quoted), &s)
+			return s, err == nil
+		}
+		inner = inner[n+2:]
+	}
 }
 
 // settlementField is where a field's value goes.
