@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -68,7 +69,7 @@ func (s *server) listDeliveries(ctx context.Context, in *listDeliveriesInput) (*
 	if err := s.needLedger(); err != nil {
 		return nil, err
 	}
-	if errs := checkSpan("query.until", in.Since, in.Until); errs != nil {
+	if errs := checkSpan("query.", in.Since, in.Until); errs != nil {
 		return nil, invalid(errs...)
 	}
 	after, err := ledgerCursor(in.PageParams)
@@ -85,13 +86,22 @@ func (s *server) listDeliveries(ctx context.Context, in *listDeliveriesInput) (*
 	return &pageOutput[Delivery]{Body: Page[Delivery]{Items: page, Next: pageCursor(next)}}, nil
 }
 
-// checkSpan reports a time that ends before it begins.
-func checkSpan(field string, since, until time.Time) []FieldError {
+// checkSpan reports a time that ends before it begins, and times that neither
+// Kafka's timestamps nor RFC 3339 can tell. where is in front of the fields' names.
+func checkSpan(where string, since, until time.Time) (errs []FieldError) {
 	if !since.IsZero() && !until.IsZero() && !since.Before(until) {
-		return []FieldError{{field, "it must be later than since"}}
+		errs = append(errs, FieldError{where + "until", "it must be later than since"})
 	}
-	return nil
+	for field, at := range map[string]time.Time{"since": since, "until": until} {
+		if !at.IsZero() && (at.Unix() < 0 || at.UTC().Year() > maxYear) {
+			errs = append(errs, FieldError{where + field, fmt.Sprintf("it must lie in the years from 1970 to %d", maxYear)})
+		}
+	}
+	return errs
 }
+
+// maxYear is the last one that RFC 3339 has room for.
+const maxYear = 9999
 
 type deliveryOutput struct{ Body DeliveryDetail }
 

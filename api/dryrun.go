@@ -97,7 +97,7 @@ func (s *server) dryRun(ctx context.Context, in *dryRunInput) (*dryRunOutput, er
 	if q.Until.IsZero() {
 		q.Until = time.Now()
 	}
-	errs := append(s.checkSubscription(q.Events, q.Filter), checkSpan("until", q.Since, q.Until)...)
+	errs := append(s.checkSubscription(q.Events, q.Filter), checkSpan("", q.Since, q.Until)...)
 	if q.Since.IsZero() {
 		errs = append(errs, FieldError{"since", "it is missing"})
 	}

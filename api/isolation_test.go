@@ -3,6 +3,8 @@ package api
 import (
 	"encoding/json"
 	"net/http"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,14 +12,15 @@ import (
 )
 
 // routes lists every operation of the OpenAPI document.
-func routes(t *testing.T) (out []route) {
+func routes(t testing.TB) (out []route) {
 	t.Helper()
-	b, err := OpenAPI()
+	b, err := os.ReadFile("openapi.json") // which is the one served, another test says
 	if err != nil {
 		t.Fatal(err)
 	}
 	var doc struct {
-		Paths map[string]map[string]json.RawMessage
+		Paths      map[string]map[string]json.RawMessage
+		Components struct{ Schemas map[string]*schema }
 	}
 	if err := json.Unmarshal(b, &doc); err != nil {
 		t.Fatal(err)
@@ -27,11 +30,27 @@ func routes(t *testing.T) (out []route) {
 			var op struct {
 				OperationID string
 				Access      access `json:"x-posthorn-access"`
+				Parameters  []struct{ Name, In string }
+				RequestBody struct {
+					Content map[string]struct{ Schema schema }
+				}
 			}
 			if err := json.Unmarshal(text, &op); err != nil {
 				t.Fatal(err)
 			}
-			out = append(out, route{op.OperationID, strings.ToUpper(method), path, op.Access})
+			r := route{id: op.OperationID, method: strings.ToUpper(method), path: path, access: op.Access}
+			for _, p := range op.Parameters {
+				if p.In == "header" {
+					r.headers = append(r.headers, p.Name)
+				}
+			}
+			for _, content := range op.RequestBody.Content {
+				r.body = doc.Components.Schemas[strings.TrimPrefix(content.Schema.Ref, "#/components/schemas/")]
+				if r.body == nil {
+					t.Fatalf("%s: the body's schema is not among the components", r.id)
+				}
+			}
+			out = append(out, r)
 		}
 	}
 	return out
@@ -40,7 +59,11 @@ func routes(t *testing.T) (out []route) {
 type route struct {
 	id, method, path string
 	access           access
+	headers          []string // that it declares
+	body             *schema  // nil for none
 }
+
+func (r route) takes(header string) bool { return slices.Contains(r.headers, header) }
 
 // at fills the placeholders of a route's path.
 func (r route) at(tenant, id string) string {

@@ -158,8 +158,12 @@ func (s *server) checkKey(k *webhook.APIKey) (errs []FieldError) {
 	if k.Tenant != "" {
 		errs = append(errs, s.checkTenantID("tenant", k.Tenant)...)
 	}
-	if !k.ExpiresAt.IsZero() && !k.ExpiresAt.After(time.Now()) {
+	switch at := k.ExpiresAt; {
+	case at.IsZero():
+	case !at.After(time.Now()):
 		errs = append(errs, FieldError{"expires_at", "it is in the past: the key would never be valid"})
+	case at.UTC().Year() > maxYear:
+		errs = append(errs, FieldError{"expires_at", fmt.Sprintf("it is after the year %d; leave it out for a key that never ends", maxYear)})
 	}
 	return append(errs, checkText("description", k.Description)...)
 }

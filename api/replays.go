@@ -163,7 +163,7 @@ func (c *ReplayCreate) replay(tenant string) *webhook.Replay {
 }
 
 func (s *server) checkReplay(c *ReplayCreate, r *webhook.Replay) []FieldError {
-	errs := append(s.checkSubscription(r.Events, ""), checkSpan("until", c.Since, c.Until)...)
+	errs := append(s.checkSubscription(r.Events, ""), checkSpan("", c.Since, c.Until)...)
 	if c.Since.IsZero() {
 		errs = append(errs, FieldError{"since", "it is missing"})
 	} else if c.Since.After(time.Now()) {

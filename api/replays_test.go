@@ -189,6 +189,8 @@ func TestAReplayIsCreatedOncePerKeyAndTakenUpWithItsRecord(t *testing.T) {
 		`{}`: {"endpoint", "since"},
 		fmt.Sprintf(`{"endpoint":%q,"since":%q}`, ep.ID, ago(-time.Hour)):                                    {"since"},
 		fmt.Sprintf(`{"endpoint":%q,"since":%q,"until":%q}`, ep.ID, ago(time.Hour), ago(2*time.Hour)):        {"until"},
+		fmt.Sprintf(`{"endpoint":%q,"since":"1969-12-31T23:59:59.999Z"}`, ep.ID):                             {"since"}, // -1 ms is "the end" to Kafka
+		fmt.Sprintf(`{"endpoint":%q,"since":%q,"until":"9999-12-31T23:59:59-01:00"}`, ep.ID, ago(time.Hour)): {"until"},
 		fmt.Sprintf(`{"endpoint":%q,"since":%q,"events":["a b"],"states":["dead"]}`, ep.ID, ago(time.Hour)):  {"events[0]", "states"},
 		fmt.Sprintf(`{"endpoint":%q,"since":%q,"kind":"retry","states":["pending"]}`, ep.ID, ago(time.Hour)): {"states[0]"},
 		fmt.Sprintf(`{"endpoint":%q,"since":%q,"rate":0}`, ep.ID, ago(time.Hour)):                            {"rate"},
