@@ -71,9 +71,11 @@ func TestTheMemoryAgreesWithAPlainList(t *testing.T) {
 				now = now.Add(time.Duration(r.IntN(400)-100) * time.Millisecond)
 			default:
 				offset += 1 + int64(r.IntN(3))
-				if r.IntN(2000) == 0 {
-					offset += 1 << 33
-					now = now.Add(1 << 33 * time.Millisecond)
+				switch r.IntN(1500) {
+				case 0:
+					offset += 1<<32 - 100
+				case 1:
+					now = now.Add((1<<32 - 100) * time.Millisecond)
 				}
 				id := r.IntN(ids)
 				if got, want := m.Note(id, offset, now), plain.note(id, offset, now, &latest); got != want {
