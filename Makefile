@@ -36,7 +36,7 @@ test: unit line ledger simulation integration ## Run all tests: unit, the line, 
 # The tag synctests has kgo's locks wait in virtual time too: without it a test
 # in which a commit waits for a rebalance would stand still.
 .PHONY: unit
-unit: chdb receivers ## Run the unit tests, all but the lanes' (which know no goroutines) under the race detector
+unit: build chdb receivers ## Run the unit tests, all but the lanes' (which know no goroutines) under the race detector
 	$(GO) test -race -tags synctests $$($(GO) list ./... | grep -vE '/internal/app$$|/analytics/|/dispatcher/lanes$$')
 	$(GO) test -tags synctests ./dispatcher/lanes
 

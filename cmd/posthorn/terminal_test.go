@@ -28,11 +28,14 @@ type terminal struct {
 	busy   bool // a block hasn't ended
 }
 
-// patience bounds each wait for a block or for what it shows.
-const patience = 60 * time.Second
+// patience bounds each wait for a block or for what it shows: a machine may have to
+// compile all first, which make unit does before.
+const patience = 3 * time.Minute
 
-// The shell outlives Ctrl-C, what it runs doesn't. A command that fails ends it.
+// The shell outlives Ctrl-C, what it runs doesn't. A command that fails ends it, also
+// one in front of a pipe.
 const shell = `trap : INT
+set -o pipefail
 while IFS= read -r block <&3; do
 	set -eu
 	. "$block" </dev/null 3<&- 4>&-
@@ -61,7 +64,7 @@ func openTerminal(t *testing.T, name, dir string, env []string) *terminal {
 	}
 	defer ends.Close()
 	x.blocks = blocks
-	x.shell = exec.Command("sh", "-c", shell)
+	x.shell = exec.Command("bash", "-c", shell)
 	x.shell.Dir, x.shell.Env = dir, env
 	x.shell.Stdout, x.shell.Stderr = screen, screen
 	x.shell.ExtraFiles = []*os.File{typed, ends}
