@@ -31,7 +31,7 @@ demo: build chdb ## See the line at work; DEMO_EXIT=1 ends it after the demo, wi
 	@env -u DEMO_EXIT bin/posthorn dev --demo $(if $(filter-out 0 false,$(DEMO_EXIT)),--demo-exit)
 
 .PHONY: test
-test: unit line ledger simulation integration ## Run all tests: unit, the line, the ledger, simulation, and those against Apache Kafka (where Java 17+ and Maven are)
+test: unit line ledger conformance-api simulation integration ## Run all tests: unit, the line, the ledger, the API from its document, simulation, and those against Apache Kafka (where Java 17+ and Maven are)
 
 # The tag synctests has kgo's locks wait in virtual time too: without it a test
 # in which a commit waits for a rebalance would stand still.
@@ -87,7 +87,7 @@ $(CHDB):
 	@scripts/chdb.sh $@ $(CHDB_VERSION)
 
 .PHONY: conformance-api
-conformance-api: chdb ## Lint the OpenAPI document and have schemathesis drive the API from it (needs npm, Python and the network once)
+conformance-api: chdb ## Lint the OpenAPI document and have schemathesis drive the API from it, EXAMPLES (6) requests an operation and key (with npm and Python; does nothing without)
 	@GO='$(GO)' scripts/api.sh .cache/api
 
 .PHONY: receivers
