@@ -61,7 +61,7 @@ type ReplayCreate struct {
 	Until    time.Time `json:"until,omitzero" doc:"And before this time; now if absent"`
 	Events   []string  `json:"events,omitempty" doc:"Event type patterns that narrow the endpoint's subscription; none means all of it"`
 	States   []string  `json:"states,omitempty" enum:"dead,discarded" doc:"Of a retry: the states of the deliveries; dead if absent"`
-	Rate     float64   `json:"rate,omitempty" minimum:"0.1" maximum:"10000" default:"100" doc:"Most deliveries a second. Fewer are made where the endpoint takes fewer"`
+	Rate     float64   `json:"rate,omitempty" minimum:"0.1" maximum:"10000" default:"100" doc:"Most deliveries a second. Fewer are made where the endpoint takes fewer, or live deliveries would wait longer"`
 	Paused   bool      `json:"paused,omitempty" doc:"Begin paused"`
 }
 

@@ -40,7 +40,7 @@ func (s *server) registerReplays() {
 	register(s, huma.Operation{
 		OperationID: "createReplay", Method: http.MethodPost, Path: replaysPath, Tags: []string{tag},
 		Summary:       "Replay events to an endpoint, or retry what failed",
-		Description:   "Deliveries are made at the rate at most, and no faster than the endpoint takes them, so that live ones don't wait. With Idempotency-Key a request may be repeated: a repeat is answered 200 with the replay as it is by then.",
+		Description:   "Deliveries are made at the rate at most, no faster than the endpoint takes them, and more slowly where live ones would wait longer beside them. With Idempotency-Key a request may be repeated: a repeat is answered 200 with the replay as it is by then.",
 		DefaultStatus: http.StatusAccepted,
 		Responses: s.responses(map[int]any{http.StatusOK: Replay{}}, http.StatusBadRequest, http.StatusNotFound,
 			http.StatusUnprocessableEntity, http.StatusServiceUnavailable),

@@ -58,7 +58,10 @@ func (r *rig) feed(ctx context.Context, l load) (stop func() int64) {
 	return func() int64 {
 		cancel()
 		wait.Wait()
-		_ = r.client.Flush(context.Background())
+		// What was cut short may have no broker any more.
+		within, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = r.client.Flush(within)
 		return count.Load()
 	}
 }

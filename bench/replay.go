@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,6 +20,9 @@ const (
 	// replayFloor is what p99 may be later beside a replay, whatever it was
 	// without: below it windows of the same kind differ by as much, ms.
 	replayFloor = 1.0
+	// replayPatience is how much longer than at its rate a replay may take; half of
+	// the time it is paused.
+	replayPatience = 8
 )
 
 // replayLoad is how many events are replayed, and at which rate.
@@ -32,7 +36,7 @@ type replayLoad struct {
 // newer than the events. The replay is paused and resumed in turn, so that
 // whatever else the machine does is in both kinds of windows.
 func replayed(ctx context.Context, s *settings) ([]row, error) {
-	u := replayLoad{events: 6_000, rate: 500, window: windowOf(s, 4*time.Second)}
+	u := replayLoad{events: 6_000, rate: 500, window: windowOf(s, 5*time.Second)}
 	if s.long {
 		u = replayLoad{events: 100_000, rate: 500, window: windowOf(s, 10*time.Second)}
 	}
@@ -113,7 +117,11 @@ func (r *rig) playInTurns(ctx context.Context, u replayLoad, started time.Time, 
 		return nil, err
 	}
 	over := func() bool { return replay.State == "completed" || replay.State == "failed" }
+	deadline := time.Now().Add(time.Minute + time.Duration(replayPatience*float64(u.events)/u.rate*float64(time.Second)))
 	for runs := false; !over(); runs = !runs {
+		if time.Now().After(deadline) {
+			return nil, errors.New("the replay yields to what else this machine does: it isn't over after four times as long as its turns at its rate take")
+		}
 		verb := "pause"
 		if runs {
 			verb = "resume"

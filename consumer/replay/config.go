@@ -88,7 +88,9 @@ type Config struct {
 	// Source opens what a replay is made of, at the position of its progress (nil
 	// at the start).
 	Source func(ctx context.Context, r *webhook.Replay, at *webhook.ReplayProgress) (Source, error)
-	Log    *slog.Logger
+	// Waits are those of live deliveries in this process.
+	Waits *Waits
+	Log   *slog.Logger
 }
 
 // Validate reports what is missing.
@@ -97,7 +99,7 @@ func (c *Config) Validate() error {
 	for _, need := range []struct {
 		ok   bool
 		what string
-	}{{c.Registry != nil, "Registry"}, {c.Line != nil, "Line"}, {c.Source != nil, "Source"}, {c.Log != nil, "Log"}} {
+	}{{c.Registry != nil, "Registry"}, {c.Line != nil, "Line"}, {c.Source != nil, "Source"}, {c.Waits != nil, "Waits"}, {c.Log != nil, "Log"}} {
 		if !need.ok {
 			errs = append(errs, fmt.Errorf("replay: %s is required", need.what))
 		}

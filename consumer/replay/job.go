@@ -35,6 +35,7 @@ type job struct {
 	key   string
 	lease lease
 	slots chan struct{}
+	yield *Yield
 
 	replay   *webhook.Replay
 	progress webhook.ReplayProgress
@@ -222,10 +223,14 @@ func (j *job) fetch(ctx context.Context, to Target) (over bool, wait time.Durati
 	if wait := j.scanFree.Sub(now); wait > 0 {
 		return false, wait, nil
 	}
+	if work, wait := j.yield.Allow(now); work == 0 {
+		return false, min(wait, lookEvery), nil
+	}
 	b, err := j.source.Next(ctx, to)
 	if err != nil {
 		return false, 0, fmt.Errorf("reading what is to be replayed: %w", err)
 	}
+	j.yield.Did(float64(b.Scanned) * scanWork)
 	j.items, j.batch, j.finished = b.Items, true, b.Finished
 	j.scanFree = now.Add(time.Duration(b.Scanned) * time.Second / scanRate)
 	return false, 0, nil
@@ -252,8 +257,12 @@ func (j *job) put(ctx context.Context, to Target) (over bool, wait time.Duration
 	if n == 0 {
 		return false, min(wait, pollEvery), j.saveNowAndThen(ctx, now)
 	}
+	work, wait := j.yield.Allow(now)
+	if work == 0 {
+		return false, min(wait, pollEvery), j.saveNowAndThen(ctx, now)
+	}
 	j.trickled = now
-	n = min(n, len(j.items))
+	n = min(n, int(work), len(j.items))
 	ds := j.deliveries(j.items[:n], now)
 	if len(ds) > 0 {
 		offsets, err := j.cfg.Line.Put(ctx, ds)
@@ -267,6 +276,7 @@ func (j *job) put(ctx context.Context, to Target) (over bool, wait time.Duration
 			j.polled = now // none can be done yet
 		}
 		j.pacer.Sent(now, len(ds))
+		j.yield.Did(float64(len(ds)))
 		j.out.add(offsets...)
 	}
 	j.progress.Produced += int64(len(ds))

@@ -16,6 +16,7 @@ const atOnce = 16
 type Runner struct {
 	cfg   Config
 	slots chan struct{}
+	yield *Yield
 
 	mu   sync.Mutex
 	jobs map[lease]*leaseJobs
@@ -34,7 +35,7 @@ func NewRunner(cfg Config) (*Runner, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Runner{cfg: cfg, slots: make(chan struct{}, atOnce), jobs: make(map[lease]*leaseJobs)}, nil
+	return &Runner{cfg: cfg, slots: make(chan struct{}, atOnce), yield: NewYield(cfg.Waits), jobs: make(map[lease]*leaseJobs)}, nil
 }
 
 // Take implements [consumer.Handler]. A record's key is the replay's.
@@ -59,7 +60,7 @@ func (r *Runner) Take(l *consumer.Lease, work []*consumer.Work) {
 		}
 		jobs.running[key] = true
 		jobs.wg.Go(func() {
-			j := &job{cfg: &r.cfg, key: key, lease: l, slots: r.slots}
+			j := &job{cfg: &r.cfg, key: key, lease: l, slots: r.slots, yield: r.yield}
 			if j.run(jobs.ctx) {
 				w.Done()
 			}

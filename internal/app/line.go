@@ -22,6 +22,7 @@ import (
 	"posthorn/analytics/ledger"
 	"posthorn/analytics/sink"
 	"posthorn/consumer"
+	"posthorn/consumer/replay"
 	"posthorn/contract"
 	"posthorn/dispatcher"
 	"posthorn/dispatcher/breaker"
@@ -98,7 +99,8 @@ type Line struct {
 	learned        *registry.Learned
 	writer         *registry.Writer // of changes under the lock; made when one is needed
 	learn          *learner
-	started        atomic.Bool // everything is built
+	waits          *replay.Waits // of live deliveries
+	started        atomic.Bool   // everything is built
 	// onChange is told of registry records; it is complete before the
 	// follower starts.
 	onChange []func(kind, id string)
@@ -122,7 +124,7 @@ func build(ctx context.Context, opts Options) (*Line, error) {
 	if len(opts.Roles) == 0 {
 		opts.Roles = AllRoles()
 	}
-	l := &Line{opts: opts, cfg: withOwnEvents(opts.Config), log: opts.Log, metrics: telemetry.NewMetrics(), spans: opts.Spans}
+	l := &Line{opts: opts, cfg: withOwnEvents(opts.Config), log: opts.Log, metrics: telemetry.NewMetrics(), spans: opts.Spans, waits: replay.NewWaits()}
 	l.undo.log = opts.Log
 	l.backgroundCtx, l.stopBackground = context.WithCancel(context.WithoutCancel(ctx))
 	for _, step := range []func(context.Context) error{
@@ -337,7 +339,7 @@ func (l *Line) buildDispatch(ladder retrytopics.Ladder, publisher *retrytopics.P
 		Directory: dir, Sender: client, Retries: publisher,
 		Recorder: analytics.NewRecorder(l.ledger, topics.Name(l.cfg.Prefix, topics.RoleAttempts)),
 		Spans:    attemptSpans{l.spans},
-		Observer: &dispatchObserver{metrics: l.metrics, health: health.settled, remember: l.learn.breaker},
+		Observer: &dispatchObserver{metrics: l.metrics, health: health.settled, waits: l.waits, remember: l.learn.breaker},
 		Log:      l.log,
 		Lanes:    lanes.Config{MaxInFlight: l.cfg.Delivery.MaxInFlight},
 		Breaker: breaker.Config{Window: l.cfg.Breaker.Window, MinRequests: l.cfg.Breaker.MinRequests,

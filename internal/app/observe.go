@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"time"
 
+	"posthorn/consumer/replay"
 	"posthorn/dispatcher/breaker"
 	"posthorn/internal/telemetry"
 	"posthorn/webhook"
@@ -82,11 +83,13 @@ func (a attemptSpans) Attempt(ctx context.Context, d *webhook.Delivery, u *url.U
 	return ctx, id, func(s *webhook.Settlement) { end(s.Status, string(s.Outcome), string(s.Reason)) }
 }
 
-// dispatchObserver is metrics and the registry as dispatcher.Observer.
+// dispatchObserver is metrics, what replays go by and the registry as
+// dispatcher.Observer.
 type dispatchObserver struct {
 	metrics *telemetry.Metrics
 	// health learns how endpoints fare.
 	health func(s *webhook.Settlement)
+	waits  *replay.Waits
 	// remember writes a breaker's state to the registry, later.
 	remember func(endpointID string, to breaker.State)
 }
@@ -95,6 +98,9 @@ type dispatchObserver struct {
 func (o *dispatchObserver) Settled(s *webhook.Settlement) {
 	o.metrics.Settled(s)
 	o.health(s)
+	if s.Kind == webhook.KindAttempt && s.Origin == webhook.OriginMatch && s.N == 0 && s.Deferrals == 0 {
+		o.waits.Note(s.StartedAt.Sub(s.MatchedAt))
+	}
 }
 
 // BreakerChanged implements dispatcher.Observer.

@@ -54,7 +54,8 @@ func (l *Line) buildReplays() error {
 			}
 			return replay.OpenFailed(ctx, failed, r, at)
 		},
-		Log: l.log,
+		Waits: l.waits,
+		Log:   l.log,
 	})
 	if err != nil {
 		return err
