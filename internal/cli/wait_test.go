@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,5 +54,45 @@ func TestMoreThanAListShowsIsNotWaitedFor(t *testing.T) {
 	var wrong *UsageError
 	if err := (Deliveries{}).List(t.Context(), DeliveryQuery{Limit: 2, AtLeast: 3, Wait: time.Minute}); !errors.As(err, &wrong) {
 		t.Error(err)
+	}
+}
+
+func TestAReplayHasEndedOnceWhatBecameOfItIsInTheLedger(t *testing.T) {
+	for answer, want := range map[string]bool{
+		`{"state":"queued"}`:  false,
+		`{"state":"running"}`: false,
+		`{"state":"paused"}`:  false,
+		`{"state":"waiting"}`: false,
+		`{"state":"cancelled","progress":{"produced":2},"deliveries":{"pending":2}}`: true,
+		`{"state":"failed"}`:    true,
+		`{"state":"completed"}`: true, // nothing was produced, or there is no ledger
+		`{"state":"completed","progress":{"produced":4},"deliveries":{"delivered":3}}`:                        false,
+		`{"state":"completed","progress":{"produced":4},"deliveries":{"delivered":3,"pending":1}}`:            false,
+		`{"state":"completed","progress":{"produced":4},"deliveries":{"delivered":2,"dead":1,"discarded":1}}`: true,
+	} {
+		var v replay
+		if err := json.Unmarshal([]byte(answer), &v); err != nil {
+			t.Fatal(err)
+		}
+		if v.ended() != want {
+			t.Errorf("%s: %v", answer, v.ended())
+		}
+	}
+}
+
+func TestADeliveryWhoseAttemptsAloneAreInTheLedgerIsNotCalledPastItsTime(t *testing.T) {
+	for answer, want := range map[string]string{
+		`{"state":"delivered"}`:                                     "the ledger has the attempts alone",
+		`{"state":"delivered","content_type":"text/plain"}`:         "the payload is past its time",
+		`{"state":"delivered","content_type":"a/b","payload":"{}"}`: "payload:\n{}",
+	} {
+		var v delivery
+		if err := json.Unmarshal([]byte(answer), &v); err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		if err := (Deliveries{Out: &out}).show([]byte(answer), &v); err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("%s: %v\n%s", answer, err, &out)
+		}
 	}
 }
