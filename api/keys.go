@@ -194,14 +194,15 @@ func (s *server) listKeys(ctx context.Context, in *PageParams) (*pageOutput[Key]
 
 type keyOutput struct{ Body Key }
 
-func noKey(id string) *Problem {
-	return newProblem(http.StatusNotFound, "There is no key %.80q.", id)
+// noKey quotes nothing: the ID that was asked for may be a key itself, by mistake.
+func noKey() *Problem {
+	return newProblem(http.StatusNotFound, "There is no key of this ID; the list of keys has the IDs.")
 }
 
 func (s *server) getKey(_ context.Context, in *KeyParam) (*keyOutput, error) {
 	k, ok := keys.get(s.cfg.Records, in.ID)
 	if !ok {
-		return nil, noKey(in.ID)
+		return nil, noKey()
 	}
 	return &keyOutput{viewOfKey(k)}, nil
 }
@@ -210,7 +211,7 @@ func (s *server) revokeKey(ctx context.Context, in *KeyParam) (*struct{}, error)
 	err := s.update(ctx, func(tx Tx) (*note, error) {
 		k, ok := keys.get(tx, in.ID)
 		if !ok {
-			return nil, noKey(in.ID)
+			return nil, noKey()
 		}
 		return &note{Tenant: k.Tenant, Kind: KindKey, ID: k.ID}, keys.delete(tx, k.ID)
 	})

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"posthorn/webhook"
 )
 
 func TestGeneratedSecretIsInTheResponseToItsCreateAlone(t *testing.T) {
@@ -74,6 +76,25 @@ func TestBroughtSecretIsSealedAndNeverQuoted(t *testing.T) {
 	}
 	if strings.Contains(c.log.String(), secret) {
 		t.Errorf("logged: %s", c.log)
+	}
+}
+
+func TestWhoGivesASecretOrAKeyForItsIDIsNotQuoted(t *testing.T) {
+	c := start(t)
+	made := c.create(plainBody)
+	key := c.store.issue(webhook.APIKey{})
+	for _, a := range []answer{
+		c.do("DELETE", acme+"/"+made.ID+"/secrets/"+made.Secret, "").want(http.StatusNotFound),
+		c.do("GET", keysPath+"/"+key[:60], "").want(http.StatusNotFound),
+		c.do("DELETE", keysPath+"/"+key[:60], "").want(http.StatusNotFound),
+		c.do("GET", keysPath+"/"+key, "").want(http.StatusBadRequest), // longer than an ID may be
+	} {
+		if strings.Contains(a.body, made.Secret) || strings.Contains(a.body, key[:60]) {
+			t.Errorf("%s %s: %s", a.Request.Method, a.Request.URL.Path, a.body)
+		}
+	}
+	if log := c.log.String(); strings.Contains(log, made.Secret) || strings.Contains(log, key[:60]) {
+		t.Errorf("logged: %s", log)
 	}
 }
 

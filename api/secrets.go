@@ -298,7 +298,8 @@ func (s *server) revokeSecret(ctx context.Context, in *revokeInput) (*struct{}, 
 		at := slices.IndexFunc(ep.Secrets, func(secret webhook.SealedSecret) bool { return secret.ID == in.Secret })
 		switch {
 		case at < 0 || !ep.Secrets[at].Live(time.Now()):
-			return nil, newProblem(http.StatusNotFound, "The endpoint has no live secret %.80q.", in.Secret)
+			// Not quoted: it may be a secret itself, by mistake.
+			return nil, newProblem(http.StatusNotFound, "The endpoint has no live secret of this ID; its list has the IDs.")
 		case ep.Secrets[at].ExpiresAt.IsZero():
 			p := newProblem(http.StatusConflict, "It is the current secret, and nothing is sent unsigned. Rotate it with an overlap of 0 instead.")
 			p.Type, p.Title = TypeSecretNeeded, "Secret is needed"
