@@ -181,8 +181,12 @@ func (l *lock) try(ctx context.Context, batch []*request) error {
 	}
 	// A try that fails here leaves an open transaction, which is aborted at
 	// once if that is possible, and by the next holder of the lock otherwise.
-	if err := l.cl.ProduceSync(ctx, append(appended, records...)...).FirstErr(); err != nil {
+	made := append(appended, records...)
+	if err := l.cl.ProduceSync(ctx, made...).FirstErr(); err != nil {
 		return errors.Join(fmt.Errorf("producing: %w", err), l.abort(ctx))
+	}
+	if err := l.awaitLoaded(ctx, made); err != nil {
+		return errors.Join(err, l.abort(ctx))
 	}
 	if len(records) == 0 {
 		// Nothing to read back. If the answer is lost this is done again, and
@@ -194,7 +198,8 @@ func (l *lock) try(ctx context.Context, batch []*request) error {
 	}
 	first, last := records[0].Offset, records[len(records)-1].Offset
 	round := f.place().round
-	l.doubt = f.watch(first)
+	watched := f.watch(first)
+	l.doubt = watched
 	if err := l.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return fmt.Errorf("committing: %w", err)
 	}
@@ -205,6 +210,29 @@ func (l *lock) try(ctx context.Context, batch []*request) error {
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errVisible, err)
+	}
+	if !f.sawWatched(watched) {
+		return errors.New("committing: the transaction was aborted")
+	}
+	return nil
+}
+
+// awaitLoaded waits until the client knows the partitions that it has just produced
+// to. kgo (v1.22.3) publishes a new topic's partitions after it has begun to
+// produce to them. A transaction that is ended in between finds no partition that
+// was produced to, and is aborted where it was to be committed, without an error.
+func (l *lock) awaitLoaded(ctx context.Context, made []*kgo.Record) error {
+	for _, r := range made {
+		for {
+			if leader, _, err := l.cl.PartitionLeader(r.Topic, r.Partition); leader >= 0 || err != nil {
+				break
+			}
+			select {
+			case <-time.After(time.Millisecond):
+			case <-ctx.Done():
+				return fmt.Errorf("waiting for the partitions of topic %s: %w", r.Topic, ctx.Err())
+			}
+		}
 	}
 	return nil
 }
