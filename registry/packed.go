@@ -188,8 +188,8 @@ func (p *unpacker) time() time.Time {
 }
 
 // newRow packs an endpoint. The row keeps the contract's name as it is given.
-func newRow(ep *webhook.Endpoint, contract string, wants *filter.Program) *row {
-	r := &row{tenant: unique.Make(ep.Tenant), packed: pack(ep)}
+func newRow(ep *webhook.Endpoint, packed, contract string, wants *filter.Program) *row {
+	r := &row{tenant: unique.Make(ep.Tenant), packed: packed}
 	r.ID = r.packed[:len(ep.ID)]
 	r.Contract, r.Filter = contract, wants
 	return r

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -206,9 +208,7 @@ func (r *reader) absorb(p *kmsg.FetchResponseTopicPartition, at place, began tim
 	part, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
 		Offset: r.next, IsolationLevel: kgo.ReadCommitted(), Topic: f.cfg.Topic,
 	}, p, kgo.DefaultDecompressor(), nil)
-	for _, record := range part.Records {
-		r.take(record)
-	}
+	readAll(part.Records, r.take)
 	if part.Err != nil {
 		// What came before the damage is taken in; it is not read again.
 		r.next = max(r.next, next)
@@ -235,8 +235,47 @@ func (r *reader) absorb(p *kmsg.FetchResponseTopicPartition, at place, began tim
 	return nil
 }
 
+// readBlock is how many records of a large fetch are read by one goroutine.
+const readBlock = 256
+
+// readAll reads records, many at a time where there are many, and hands them on in
+// their order. Most of reading is decoding JSON, and until a registry is read
+// nothing is delivered.
+func readAll(records []*kgo.Record, take func(*kgo.Record, change)) {
+	if len(records) <= readBlock {
+		for _, record := range records {
+			take(record, readChange(record.Key, record.Value))
+		}
+		return
+	}
+	type block struct {
+		records []*kgo.Record
+		changes chan []change
+	}
+	ahead := make(chan block, runtime.GOMAXPROCS(0))
+	go func() {
+		defer close(ahead)
+		for part := range slices.Chunk(records, readBlock) {
+			b := block{part, make(chan []change, 1)}
+			ahead <- b
+			go func() {
+				changes := make([]change, len(part))
+				for i, record := range part {
+					changes[i] = readChange(record.Key, record.Value)
+				}
+				b.changes <- changes
+			}()
+		}
+	}()
+	for b := range ahead {
+		for i, c := range <-b.changes {
+			take(b.records[i], c)
+		}
+	}
+}
+
 // take applies one committed record.
-func (r *reader) take(record *kgo.Record) {
+func (r *reader) take(record *kgo.Record, c change) {
 	f := r.f
 	if record.LeaderEpoch >= 0 {
 		r.lastEpoch = record.LeaderEpoch
@@ -254,7 +293,7 @@ func (r *reader) take(record *kgo.Record) {
 	if r.seen != nil && record.Value != nil {
 		r.seen[string(record.Key)] = struct{}{}
 	}
-	if err := f.store.Apply(record.Key, record.Value); err != nil {
+	if err := f.store.apply(c); err != nil {
 		f.log.Error("registry record left out", "offset", record.Offset, "error", err)
 		f.count(IncidentBadRecord)
 		return

@@ -44,38 +44,63 @@ func NewStore() *Store {
 // that the store has no table for are kept as they are. The error says what
 // was wrong with a record that was left out: it is counted, the key's earlier
 // state stays, and the caller goes on with the next.
-func (s *Store) Apply(key, value []byte) error {
-	kind, id, err := SplitKey(string(key))
-	if err == nil {
-		switch kind {
-		case KindEndpoint:
-			err = s.applyEndpoint(id, value)
-		case KindTenant:
-			err = s.applyTenant(id, value)
-		default:
-			s.applyRaw(kind, id, value)
+func (s *Store) Apply(key, value []byte) error { return s.apply(readChange(key, value)) }
+
+// change is a record, read as far as it goes without the store's state: that is
+// most of the work, and can be done for many at a time.
+type change struct {
+	kind, id string
+	value    []byte // of records that are kept as they are
+	endpoint *webhook.Endpoint
+	packed   string // the endpoint's
+	tenant   webhook.Tenant
+	err      error
+}
+
+func readChange(key, value []byte) (c change) {
+	if c.kind, c.id, c.err = SplitKey(string(key)); c.err != nil {
+		return c
+	}
+	c.value = value
+	if value == nil {
+		return c
+	}
+	switch c.kind {
+	case KindEndpoint:
+		if c.endpoint, c.err = decodeEndpoint(c.id, value); c.err == nil {
+			c.packed = pack(c.endpoint)
+		}
+	case KindTenant:
+		if err := json.Unmarshal(value, &c.tenant); err != nil {
+			c.err = fmt.Errorf("tenant %.60q: %w", c.id, err)
 		}
 	}
-	if err != nil {
+	return c
+}
+
+func (s *Store) apply(c change) error {
+	if c.err != nil {
 		s.bad.Add(1)
-		return fmt.Errorf("%w: %w", ErrBadRecord, err)
+		return fmt.Errorf("%w: %w", ErrBadRecord, c.err)
+	}
+	switch c.kind {
+	case KindEndpoint:
+		s.applyEndpoint(&c)
+	case KindTenant: // kept as it is, and the index informed of who is suspended
+		s.applyRaw(c.kind, c.id, c.value)
+		s.index.Suspend(c.id, c.tenant.Suspended)
+	default:
+		s.applyRaw(c.kind, c.id, c.value)
 	}
 	return nil
 }
 
-func (s *Store) applyEndpoint(id string, value []byte) error {
-	var ep *webhook.Endpoint
-	if value != nil {
-		var err error
-		if ep, err = decodeEndpoint(id, value); err != nil {
-			return err
-		}
-	}
-
+func (s *Store) applyEndpoint(c *change) {
 	// The index changes under the same lock: two writers of one ID must leave
 	// both tables with the same one's work.
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	id, ep := c.id, c.endpoint
 	old, _ := s.endpoints.Get(id)
 	if old != nil {
 		// A replaced one goes too: its key in the map is part of the old row,
@@ -87,12 +112,11 @@ func (s *Store) applyEndpoint(id string, value []byte) error {
 		}
 	}
 	if ep == nil {
-		return nil
+		return
 	}
-	r := newRow(ep, s.contract(ep.Contract), s.filters.use(ep.Filter))
+	r := newRow(ep, c.packed, s.contract(ep.Contract), s.filters.use(ep.Filter))
 	s.endpoints.Set(r.ID, r)
 	s.index.Put(ep.Tenant, &r.Endpoint, ep.Events, ep.Disabled)
-	return nil
 }
 
 // contract gives the one copy of a contract's name. There are only as many
@@ -128,20 +152,6 @@ func decodeEndpoint(id string, value []byte) (*webhook.Endpoint, error) {
 	return ep, nil
 }
 
-// applyTenant keeps the record as it is, and the index informed of who is
-// suspended.
-func (s *Store) applyTenant(id string, value []byte) error {
-	var t webhook.Tenant
-	if value != nil {
-		if err := json.Unmarshal(value, &t); err != nil {
-			return fmt.Errorf("tenant %.60q: %w", id, err)
-		}
-	}
-	s.applyRaw(KindTenant, id, value)
-	s.index.Suspend(id, t.Suspended)
-	return nil
-}
-
 // Suspended reports whether a tenant's events are matched to nothing.
 func (s *Store) Suspended(tenant string) bool { return s.index.Suspended(tenant) }
 
@@ -163,6 +173,14 @@ func (s *Store) applyRaw(kind, id string, value []byte) {
 		return
 	}
 	t.Set(strings.Clone(id), append(make([]byte, 0, len(value)), value...))
+}
+
+// Has reports whether an endpoint is registered.
+func (s *Store) Has(id string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, ok := s.endpoints.Get(id)
+	return ok
 }
 
 // Get returns an endpoint.

@@ -79,7 +79,7 @@ func (l *Line) buildLearned(context.Context) error {
 	l.undo.add("registry records", 5*time.Second, learned.Close)
 	l.learned = learned
 	l.learn = &learner{send: learned.Send, log: l.log, opened: make(map[string]time.Time),
-		exists: func(id string) bool { _, ok := l.store.Get(id); return ok }}
+		exists: l.store.Has}
 	l.onChange = append(l.onChange, l.learn.changed)
 	l.goBackground(func(ctx context.Context) { l.beat(ctx, learned) })
 	return nil
