@@ -132,11 +132,19 @@ func (j *job) step(ctx context.Context) (over bool, wait time.Duration, err erro
 		j.hold(ctx, webhook.ReplayWaiting, to.Held)
 		return false, lookEvery, nil
 	}
-	if !j.lease.Live(time.Now()) {
+	now := time.Now()
+	if !j.lease.Live(now) {
 		return false, lookEvery, nil
 	}
-	if !j.take(ctx) {
-		return false, 0, nil
+	if to.Trickle && now.Sub(j.trickled) < trickleEvery {
+		if j.slot {
+			err = j.save(ctx, webhook.ReplayRunning, "")
+			j.release() // it may take days, and others wait
+		}
+		return false, lookEvery, err
+	}
+	if !j.take() {
+		return false, lookEvery, nil
 	}
 	if err := j.open(ctx); err != nil {
 		return false, 0, err
@@ -147,8 +155,9 @@ func (j *job) step(ctx context.Context) (over bool, wait time.Duration, err erro
 	return j.put(ctx, to)
 }
 
-// take takes one of the process's slots.
-func (j *job) take(ctx context.Context) bool {
+// take takes one of the process's slots, if there is one: who waits for it can
+// still be paused and cancelled.
+func (j *job) take() bool {
 	if j.slot {
 		return true
 	}
@@ -156,7 +165,7 @@ func (j *job) take(ctx context.Context) bool {
 	case j.slots <- struct{}{}:
 		j.slot = true
 		return true
-	case <-ctx.Done():
+	default:
 		return false
 	}
 }
@@ -179,7 +188,7 @@ func (j *job) hold(ctx context.Context, state, reason string) {
 	if j.progress.State == state && j.progress.Reason == reason {
 		return
 	}
-	if err := j.save(ctx, state, reason); err != nil && ctx.Err() == nil {
+	if err := j.save(ctx, state, reason); err != nil && !errors.Is(err, errNotLive) && ctx.Err() == nil {
 		j.cfg.Log.Warn("saving a replay's progress", "replay", j.key, "error", err)
 	}
 }
@@ -249,9 +258,6 @@ func (j *job) put(ctx context.Context, to Target) (over bool, wait time.Duration
 	}
 	n, wait := j.pacer.Allow(now)
 	if to.Trickle {
-		if since := now.Sub(j.trickled); since < trickleEvery {
-			return false, min(trickleEvery-since, lookEvery), j.saveNowAndThen(ctx, now)
-		}
 		n = min(n, 1)
 	}
 	if n == 0 {
@@ -315,7 +321,10 @@ func (j *job) saveNowAndThen(ctx context.Context, now time.Time) error {
 // end saves the last state, and reports whether that is done.
 func (j *job) end(ctx context.Context, state, reason string) bool {
 	j.progress.EndedAt = time.Now().UTC()
-	if err := j.save(ctx, state, reason); err != nil {
+	if err := j.save(ctx, state, reason); errors.Is(err, errNotLive) {
+		j.progress.EndedAt = time.Time{}
+		return false
+	} else if err != nil {
 		j.cfg.Log.Warn("saving a replay's end", "replay", j.key, "error", err)
 		return false
 	}
@@ -323,10 +332,18 @@ func (j *job) end(ctx context.Context, state, reason string) bool {
 	return true
 }
 
+// errNotLive says that the replay may be another's by now.
+var errNotLive = errors.New("the lease isn't live")
+
 func (j *job) save(ctx context.Context, state, reason string) error {
 	// Whoever has the replay by now knows better.
 	if j.lease.Ended() {
 		return nil
+	}
+	// A process that was suspended doesn't know yet that it lost the lease; it must
+	// not overwrite the end of a replay that a successor brought to it.
+	if !j.lease.Live(time.Now()) {
+		return errNotLive
 	}
 	j.progress.State, j.progress.Reason = state, reason
 	if j.source != nil {

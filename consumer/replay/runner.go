@@ -8,7 +8,7 @@ import (
 )
 
 // atOnce bounds the replays of a process that do something; those that are paused
-// or wait don't count.
+// or wait, also for an endpoint whose breaker is open, don't count.
 const atOnce = 16
 
 // Runner runs the replays of the partitions that it has. It is a

@@ -106,6 +106,9 @@ func wanting(patterns []string, expression string) func(e *webhook.Event) (wante
 	}
 }
 
+// keptSubscriptions bounds how many subscriptions are kept ready.
+const keptSubscriptions = 64
+
 // replayRegistry is the registry as replay.Registry.
 type replayRegistry struct {
 	follower *registry.Follower
@@ -129,6 +132,9 @@ func (r *replayRegistry) subscription(ep *webhook.Endpoint) subscribed {
 	defer r.mu.Unlock()
 	s, ok := r.subscribed[ep.ID]
 	if !ok || !sameState(s.of, ep) {
+		if len(r.subscribed) >= keptSubscriptions {
+			clear(r.subscribed) // most are of replays that ended
+		}
 		s = subscribed{ep, wanting(ep.Events, ep.Filter)}
 		r.subscribed[ep.ID] = s
 	}
