@@ -90,7 +90,7 @@ func newRig(ctx context.Context, s *settings, u setup) (_ *rig, err error) {
 		return nil, err
 	}
 	r.client, err = kgo.NewClient(kgo.SeedBrokers(r.addr), kgo.ProducerLinger(0), kgo.UnknownTopicRetries(-1),
-		kgo.MaxBufferedRecords(200_000), kgo.ProducerBatchCompression(kgo.Lz4Compression()))
+		kgo.MaxBufferedRecords(200_000))
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ func BenchmarkDrain(b *testing.B) {
 		}
 		defer cluster.Close()
 		cl, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.ProducerLinger(0),
-			kgo.ProducerBatchCompression(kgo.Lz4Compression()))
+			kgo.ProducerBatchCompression(kgo.SnappyCompression()))
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -159,7 +159,7 @@ func BenchmarkBacklogOfAMillion(b *testing.B) {
 	}
 	addr := strings.TrimSpace(line)
 	const rows = 1_000_000
-	producer, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ProducerBatchCompression(kgo.Lz4Compression()), kgo.MaxBufferedRecords(20_000))
+	producer, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ProducerBatchCompression(kgo.SnappyCompression()), kgo.MaxBufferedRecords(20_000))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -106,7 +106,7 @@ func Send(ctx context.Context, c SendConfig, out io.Writer) (Summary, error) {
 	}
 	defer closeInput()
 	cl, err := connect(ctx, c.Kafka,
-		kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
+		kgo.ProducerBatchCompression(kgo.SnappyCompression(), kgo.NoCompression()),
 		kgo.ProducerBatchMaxBytes(int32(c.MaxMessage)),
 		kgo.RecordDeliveryTimeout(flushTimeout),
 	)
