@@ -77,7 +77,7 @@ func fuzzBody(f *testing.F) {
 	f.Add("", "key", "*", "")
 	f.Add("a+b;c", "\x7f", "W/1", seeds[0])
 
-	w := newWorld(f)
+	w := worldOf(f)
 	own := op.at("acme", w.own(op))
 	f.Fuzz(func(t *testing.T, mediaType, once, ifMatch, body string) {
 		w.anew(t)

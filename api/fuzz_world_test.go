@@ -172,7 +172,10 @@ const elsewhere = "ep_elsewhere"
 // canary is a text that nothing but what it was put into can hold.
 func canary(name string) string { return name + strings.ToLower(rand.Text()) }
 
-func newWorld(t testing.TB) *world {
+// theWorld is made once: an API takes as long to make as hundreds of requests.
+var theWorld *world
+
+func worldOf(t testing.TB) *world {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "keyset")
 	if err := registry.CreateKeysetFile(path); err != nil {
@@ -182,6 +185,16 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if theWorld == nil {
+		theWorld = newWorld(t, keyset)
+	}
+	// A keyset reads its file again; the API opens nothing that it sealed.
+	theWorld.t, theWorld.sealer.Keyset = t, keyset
+	return theWorld
+}
+
+func newWorld(t testing.TB, keyset *registry.Keyset) *world {
+	t.Helper()
 	kinds := shipped{contract.Builtin()}
 	w := &world{t: t, store: newMemory(), belt: &belt{}, sealer: &remembering{Keyset: keyset}, log: &bytes.Buffer{}}
 	foreign := func(name string) string {
@@ -212,6 +225,7 @@ func newWorld(t testing.TB) *world {
 	others := w.store.issue(webhook.APIKey{Tenant: "globex", Description: foreign("note")})
 	locked(&cfg)
 	cfg.AdminKeys = []string{w.admin}
+	var err error
 	if w.h, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
