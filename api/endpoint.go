@@ -38,7 +38,7 @@ type Endpoint struct {
 	FailingSince   time.Time `json:"failing_since,omitzero" doc:"Since when every attempt has failed; absent while it is well"`
 	Exhausted      int       `json:"exhausted,omitempty" doc:"Deliveries in a row that were given up, as of an hour ago at most"`
 	LastEventOn    string    `json:"last_event_on,omitempty" format:"date" doc:"The day (UTC) of the last event that it was subscribed to"`
-	Missed         *Missed   `json:"missed,omitempty" doc:"The time in which it was last disabled. Its events of then were not matched; a replay recovers them"`
+	Missed         *Missed   `json:"missed,omitempty" doc:"The time in which it was last disabled. Its events of then were not matched; POST …/recover replays them"`
 	PurgeBefore    time.Time `json:"purge_before,omitzero" doc:"What was matched before this is discarded when it surfaces"`
 	Purging        bool      `json:"purging,omitempty" doc:"What was purged may not have surfaced yet"`
 	RateLimit      float64   `json:"rate_limit" doc:"Most POSTs per second; 0 means no limit"`
@@ -56,8 +56,9 @@ type FilterTrouble struct {
 
 // Missed is a time in which an endpoint missed its events.
 type Missed struct {
-	From  time.Time `json:"from"`
-	Until time.Time `json:"until"`
+	From         time.Time `json:"from"`
+	Until        time.Time `json:"until"`
+	FailingSince time.Time `json:"failing_since,omitzero" doc:"Since when nothing had arrived, where it was disabled for that"`
 }
 
 // endpointOf returns a tenant's endpoint; that of another doesn't exist to it.
@@ -98,11 +99,8 @@ func viewOf(ep *webhook.Endpoint) Endpoint {
 	if ep.OnDisable == webhook.OnDisablePark {
 		v.OnDisable = onDisablePark
 	}
-	switch {
-	case ep.Disabled:
+	if ep.Disabled {
 		v.DisabledReason, v.DisabledAt = string(ep.DisabledReason), ep.DisabledAt
-	case !ep.EnabledAt.IsZero() && !ep.DisabledAt.IsZero():
-		v.Missed = &Missed{From: ep.DisabledAt, Until: ep.EnabledAt}
 	}
 	if v.Events == nil {
 		v.Events = []string{}

@@ -141,7 +141,7 @@ func (s *server) createEndpoint(ctx context.Context, in *createInput) (*createOu
 	}
 	out := &createOutput{Status: http.StatusCreated, Body: CreatedEndpoint{Endpoint: viewOf(ep), Secret: generated}}
 	if found != nil {
-		out.Status, out.Body = http.StatusOK, CreatedEndpoint{Endpoint: viewOf(found)}
+		out.Status, out.Body = http.StatusOK, CreatedEndpoint{Endpoint: s.view(found)}
 	} else {
 		s.log.InfoContext(ctx, "endpoint created", "tenant", ep.Tenant, "endpoint", ep.ID, "contract", ep.Contract)
 	}

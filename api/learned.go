@@ -11,6 +11,7 @@ import (
 const (
 	kindFilter = "filter"
 	kindHealth = "health"
+	kindNotice = "notice"
 )
 
 // filterTroubleShown is how long a filter's trouble is shown.
@@ -23,7 +24,25 @@ func (s *server) view(ep *webhook.Endpoint) Endpoint {
 		v.FilterTrouble = s.filterTrouble(ep)
 	}
 	s.health(ep, &v)
+	v.Missed = missedOf(s.cfg.Records, ep)
 	return v
+}
+
+// missedOf returns the time in which an endpoint was last disabled; nil if it
+// never was, or is still.
+func missedOf(from Records, ep *webhook.Endpoint) *Missed {
+	if ep.Disabled || ep.EnabledAt.IsZero() || ep.DisabledAt.IsZero() {
+		return nil
+	}
+	m := &Missed{From: ep.DisabledAt, Until: ep.EnabledAt}
+	var n struct {
+		FailingSince time.Time `json:"failing_since"`
+		DisabledAt   time.Time `json:"disabled_at"`
+	}
+	if value, ok := from.Raw(kindNotice, ep.ID); ok && json.Unmarshal(value, &n) == nil && n.DisabledAt.Equal(ep.DisabledAt) {
+		m.FailingSince = n.FailingSince
+	}
+	return m
 }
 
 // health shows the record of how an endpoint fares.

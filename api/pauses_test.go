@@ -78,14 +78,19 @@ func TestAPurgeIsATimeThatOnlyMovesForward(t *testing.T) {
 func TestWhatWasMissedIsSaidWhileDisabledAndAfter(t *testing.T) {
 	from, until := time.Now().Add(-time.Hour).UTC(), time.Now().UTC()
 	off := viewOf(&webhook.Endpoint{Disabled: true, DisabledReason: webhook.DisabledFailing, DisabledAt: from, EnabledAt: from.Add(-time.Hour)})
-	if !off.DisabledAt.Equal(from) || off.DisabledReason != "failing" || off.Missed != nil {
+	if !off.DisabledAt.Equal(from) || off.DisabledReason != "failing" {
 		t.Errorf("disabled: %+v", off)
 	}
-	on := viewOf(&webhook.Endpoint{DisabledAt: from, EnabledAt: until})
-	if !on.DisabledAt.IsZero() || on.Missed == nil || !on.Missed.From.Equal(from) || !on.Missed.Until.Equal(until) {
+	if on := viewOf(&webhook.Endpoint{DisabledAt: from, EnabledAt: until}); !on.DisabledAt.IsZero() || on.DisabledReason != "" {
 		t.Errorf("enabled again: %+v", on)
 	}
-	if never := viewOf(&webhook.Endpoint{}); never.Missed != nil || never.DisabledReason != "" {
-		t.Errorf("never disabled: %+v", never)
+	records := memoryRecords{}
+	for _, never := range []webhook.Endpoint{{}, {DisabledAt: from}, {Disabled: true, DisabledAt: from, EnabledAt: from.Add(-time.Hour)}} {
+		if m := missedOf(records, &never); m != nil {
+			t.Errorf("%+v missed %+v", never, m)
+		}
+	}
+	if m := missedOf(records, &webhook.Endpoint{DisabledAt: from, EnabledAt: until}); m == nil || *m != (Missed{From: from, Until: until}) {
+		t.Errorf("enabled again: %+v", m)
 	}
 }

@@ -99,6 +99,7 @@ func newServer(cfg Config) *server {
 	s.registerTenants()
 	s.registerPauses()
 	s.registerPurge()
+	s.registerRecover()
 	s.registerKeys()
 	s.registerEventTypes()
 	s.registerContracts()

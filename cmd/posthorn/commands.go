@@ -188,6 +188,15 @@ func (c *endpointUpdateCmd) Run(ctx context.Context, io streams) error {
 	return e.Update(ctx, c.ID, change, c.IfMatch)
 }
 
+// Run enables an endpoint.
+func (c *endpointEnableCmd) Run(ctx context.Context, io streams) error {
+	e, err := c.endpoints(io)
+	if err != nil {
+		return err
+	}
+	return e.Enable(ctx, c.ID, c.Recover)
+}
+
 // Run deletes an endpoint.
 func (c *endpointDeleteCmd) Run(ctx context.Context, io streams) error {
 	e, err := c.endpoints(io)

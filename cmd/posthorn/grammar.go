@@ -70,6 +70,7 @@ type endpointCmd struct {
 	List   endpointListCmd   `cmd:"" help:"List the tenant's endpoints."`
 	Update endpointUpdateCmd `cmd:"" help:"Change an endpoint; what isn't given stays."`
 	Delete endpointDeleteCmd `cmd:"" help:"Delete an endpoint."`
+	Enable endpointEnableCmd `cmd:"" help:"Deliver to a disabled endpoint again, and recover what it missed."`
 	Purge  endpointPurgeCmd  `cmd:"" help:"Discard what was matched for an endpoint and isn't delivered yet."`
 
 	Test    endpointTestCmd    `cmd:"" help:"Send a test event to an endpoint."`
@@ -127,6 +128,12 @@ type endpointUpdateCmd struct {
 	RateLimit    *float64 `help:"The most POSTs per second; 0 for no limit."`
 	MaxInFlight  *int     `help:"The most POSTs at a time; 0 for the line's own limit."`
 	IfMatch      int64    `placeholder:"VERSION" help:"Change it only if it still has that version."`
+}
+
+type endpointEnableCmd struct {
+	apiFlags
+	ID      string `arg:"" help:"The endpoint's ID."`
+	Recover bool   `help:"Replay the events that it missed while it was disabled, and since when it had failed."`
 }
 
 type endpointDeleteCmd struct {

@@ -301,3 +301,62 @@ func TestDeliveriesOfOperationalEventsMakeNone(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatAnEndpointMissedWhileItFailedAndWasDisabledIsRecovered(t *testing.T) {
+	inVirtualTime(t, func(c *config.Config) { quickly(c); c.Lifecycle.FailingFor, c.HTTP.RateLimit = 2*time.Minute, 0 }, func(w *world) {
+		failing := true
+		w.receiver(8080, func(h *hit, _ http.ResponseWriter, _ *http.Request) {
+			if failing {
+				h.status = 500
+			}
+		})
+		w.endpoint("a", "order.*")
+		admin := w.apiProcess()
+		p := w.process()
+		time.Sleep(5 * time.Second)
+		w.trickle("failed", 14, 10*time.Second)
+		const path = "/v1/tenants/acme/endpoints/ep_a"
+		if e := w.stored("ep_a"); e.DisabledReason != webhook.DisabledFailing {
+			t.Fatalf("it is %+v", e)
+		}
+		w.trickle("missed", 5, 10*time.Second)
+		failing = false
+		w.event("last", "order.created")
+		time.Sleep(2 * time.Second)
+		if a := ask(admin, "PATCH", path, `{"disabled":false}`); a.Code != http.StatusOK || !strings.Contains(a.Body.String(), `"failing_since"`) {
+			t.Fatal(a.Body)
+		}
+		w.event("beside", "order.created") // matchers may not know of it yet
+		a := ask(admin, "POST", path+"/recover", "")
+		if a.Code != http.StatusAccepted {
+			t.Fatal(a.Body)
+		}
+		time.Sleep(time.Minute)
+		w.event("live", "order.created")
+		time.Sleep(time.Minute)
+		if again := ask(admin, "POST", path+"/recover", ""); again.Code != http.StatusOK || !strings.Contains(again.Body.String(), `"completed"`) {
+			t.Errorf("repeated: %d %s", again.Code, again.Body)
+		}
+		time.Sleep(time.Minute)
+		p.terminate()
+		arrived := map[string]int{}
+		for _, h := range w.received("/a") {
+			if h.status < 300 {
+				arrived[h.body]++
+			}
+		}
+		want := []string{"last", "beside", "live"}
+		for i := range 14 {
+			want = append(want, fmt.Sprint("failed", i))
+		}
+		for i := range 5 {
+			want = append(want, fmt.Sprint("missed", i))
+		}
+		for _, id := range want {
+			// What is matched live beside the recovery may come by both.
+			if n := arrived[`{"id":"`+id+`"}`]; n == 0 || n > 1 && id != "beside" {
+				t.Errorf("%s arrived %d times", id, n)
+			}
+		}
+	})
+}

@@ -116,10 +116,12 @@ func (ns *notices) write(ctx context.Context, n notice) {
 }
 
 // warned is the record "notice/<endpoint ID>": the last warning of an
-// occurrence, so that no owner warns of it twice.
+// occurrence, so that no owner warns of it twice, and what is to be recovered
+// after one that ended in disabling.
 type warned struct {
 	FailingSince time.Time `json:"failing_since"`
 	Percent      int       `json:"percent"`
+	DisabledAt   time.Time `json:"disabled_at,omitzero"` // at 100 percent
 }
 
 // change decides under the lock; it returns what was done, if anything.
@@ -158,6 +160,11 @@ func (ns *notices) change(tx *registry.Tx, n notice) (string, error) {
 	if err := tx.Append(ns.audit, []byte(ep.Tenant), entry); err != nil {
 		return "", err
 	}
+	if !n.state.FailingSince.IsZero() {
+		if err := ns.told(tx, ep.ID, warned{n.state.FailingSince, n.percent, ep.DisabledAt}); err != nil {
+			return "", err
+		}
+	}
 	data := noticeData{EndpointID: ep.ID, Reason: n.reason, DisabledAt: &ep.DisabledAt}
 	data.failing(n)
 	return "endpoint_disabled", ns.emit(tx, ep, typeDisabled, ep.DisabledAt.Format(time.RFC3339Nano), data)
@@ -171,16 +178,20 @@ func (ns *notices) warn(tx *registry.Tx, ep *webhook.Endpoint, n notice) (string
 	if before.FailingSince.Equal(n.state.FailingSince) && before.Percent >= n.percent {
 		return "", nil
 	}
-	value, err := json.Marshal(warned{n.state.FailingSince, n.percent})
-	if err != nil {
-		return "", fmt.Errorf("encoding a warning: %w", err)
-	}
-	if err := tx.PutRaw(registry.KindNotice, ep.ID, value); err != nil {
+	if err := ns.told(tx, ep.ID, warned{FailingSince: n.state.FailingSince, Percent: n.percent}); err != nil {
 		return "", err
 	}
 	data := noticeData{EndpointID: ep.ID, Reason: n.reason, Percent: n.percent}
 	data.failing(n)
 	return "endpoint_failing", ns.emit(tx, ep, typeFailing, fmt.Sprint(n.state.FailingSince.Format(time.RFC3339Nano), " ", n.percent), data)
+}
+
+func (ns *notices) told(tx *registry.Tx, id string, w warned) error {
+	value, err := json.Marshal(w)
+	if err != nil {
+		return fmt.Errorf("encoding a warning: %w", err)
+	}
+	return tx.PutRaw(registry.KindNotice, id, value)
 }
 
 // noticeData is the data of an operational event. The endpoint's URL and headers

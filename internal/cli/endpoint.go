@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -50,8 +51,9 @@ type endpoint struct {
 	Failing     string            `json:"failing_since"`
 	Purging     bool              `json:"purging"`
 	Missed      *struct {
-		From  string `json:"from"`
-		Until string `json:"until"`
+		From         string `json:"from"`
+		Until        string `json:"until"`
+		FailingSince string `json:"failing_since"`
 	} `json:"missed"`
 	RateLimit   float64 `json:"rate_limit"`
 	MaxInFlight int     `json:"max_in_flight"`
@@ -112,6 +114,40 @@ func (e Endpoints) Update(ctx context.Context, id string, c EndpointChange, ifMa
 		return fmt.Errorf("updating endpoint %s: %w", id, err)
 	}
 	return e.show(answer)
+}
+
+// Enable has an endpoint matched and delivered to again, and says how what it
+// missed is recovered; with recovering that is begun. Both may be repeated.
+func (e Endpoints) Enable(ctx context.Context, id string, recovering bool) error {
+	header := http.Header{"Content-Type": {"application/merge-patch+json"}}
+	answer, err := e.API.call(ctx, http.MethodPatch, e.path(id), nil, header, map[string]bool{"disabled": false})
+	if err != nil {
+		return fmt.Errorf("enabling endpoint %s: %w", id, err)
+	}
+	var ep endpoint
+	if err := json.Unmarshal(answer, &ep); err != nil {
+		return fmt.Errorf("reading the API's answer: %w", err)
+	}
+	if !recovering {
+		if err := e.show(answer); err != nil || e.JSON || ep.Missed == nil {
+			return err
+		}
+		return writef(e.Out, "\nTo recover what it missed: posthorn endpoint enable --tenant %s %s --recover\n", printable(e.Tenant), printable(id))
+	}
+	begun, err := e.API.call(ctx, http.MethodPost, e.path(id)+"/recover", nil, nil, nil)
+	if err != nil {
+		return fmt.Errorf("endpoint %s is enabled; recovering what it missed: %w", id, err)
+	}
+	if e.JSON {
+		return writeJSON(e.Out, map[string]json.RawMessage{"endpoint": answer, "replay": begun})
+	}
+	if err := e.show(answer); err != nil {
+		return err
+	}
+	if err := writef(e.Out, "\nIts recovery:\n"); err != nil {
+		return err
+	}
+	return Replays{Deliveries(e)}.show(begun)
 }
 
 // Delete removes an endpoint.
@@ -194,7 +230,7 @@ func (e Endpoints) show(answer []byte) error {
 	}
 	line("failing since", ep.Failing)
 	if ep.Missed != nil {
-		line("missed events", "from "+ep.Missed.From+" to "+ep.Missed.Until)
+		line("missed events", "from "+cmp.Or(ep.Missed.FailingSince, ep.Missed.From)+" to "+ep.Missed.Until)
 	}
 	if ep.Purging {
 		line("backlog", "being purged")

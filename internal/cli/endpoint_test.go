@@ -255,3 +255,38 @@ func TestSecretsCanComeFromAFile(t *testing.T) {
 		t.Error("a missing file was taken")
 	}
 }
+
+func TestEnablingOffersWhatWasMissedAndRecoversItWhenAsked(t *testing.T) {
+	m, e, out := line(t)
+	e.Tenant = "acme"
+	hour := time.Date(2026, 11, 1, 8, 0, 0, 0, time.UTC)
+	m["ep_1"] = &webhook.Endpoint{ID: "ep_1", Tenant: "acme", URL: "https://hooks.example.com/a", Contract: "standard",
+		Disabled: true, DisabledReason: webhook.DisabledGone, DisabledAt: hour, EnabledAt: hour.Add(time.Hour)}
+	said := func(recovering bool) string {
+		t.Helper()
+		out.Reset()
+		if err := e.Enable(t.Context(), "ep_1", recovering); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	if got := said(false); m["ep_1"].Disabled || !strings.Contains(got, "from 2026-11-01T08:00:00Z to 2026-11-01T09:00:00Z") ||
+		!strings.Contains(got, "posthorn endpoint enable --tenant acme ep_1 --recover") {
+		t.Errorf("enabled: %s", got)
+	}
+	if got := said(true); !strings.Contains(got, "rpl_") || !strings.Contains(got, "2026-11-01T07:59:00Z") || strings.Contains(got, "--recover") {
+		t.Errorf("recovered: %s", got)
+	}
+	e.JSON = true
+	var both struct {
+		Endpoint endpoint `json:"endpoint"`
+		Replay   replay   `json:"replay"`
+	}
+	if got := said(true); json.Unmarshal([]byte(got), &both) != nil || both.Endpoint.ID != "ep_1" || both.Replay.EndpointID != "ep_1" {
+		t.Errorf("as JSON: %s", got)
+	}
+	m["ep_1"].EnabledAt = time.Time{}
+	if err := e.Enable(t.Context(), "ep_1", true); err == nil || !strings.Contains(err.Error(), "never disabled") || !strings.Contains(err.Error(), "is enabled") {
+		t.Errorf("nothing to recover: %v", err)
+	}
+}
