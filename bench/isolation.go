@@ -34,7 +34,7 @@ var scenarios = []scenario{
 }
 
 // isolation measures what healthy endpoints feel of sick ones, from the first
-// second on. It is one run of each scenario, and a base run before each.
+// second on. It is one run of each scenario, and one without any before them.
 func isolation(ctx context.Context, s *settings) ([]row, error) {
 	window := windowOf(s, 30*time.Second)
 	if s.long {
@@ -42,11 +42,11 @@ func isolation(ctx context.Context, s *settings) ([]row, error) {
 	}
 	name := fmt.Sprintf("isolation, %.0f s", window.Seconds())
 	var figures []*figure
+	base, err := isolationRun(ctx, s, scenario{}, window/2)
+	if err != nil {
+		return nil, fmt.Errorf("without sick endpoints: %w", err)
+	}
 	for _, sc := range scenarios {
-		base, err := isolationRun(ctx, s, scenario{}, 10*time.Second)
-		if err != nil {
-			return rowsOf(name, figures...), fmt.Errorf("without sick endpoints: %w", err)
-		}
 		got, err := isolationRun(ctx, s, sc, window)
 		if err != nil {
 			return rowsOf(name, figures...), fmt.Errorf("%s: %w", sc.name, err)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"posthorn/bench/sink"
 )
 
@@ -25,9 +27,9 @@ func quantile(arrivals []sink.Arrival, q float64) float64 {
 // latency measures produced → received at paced rates, and the broker's own
 // hop beside it: the same events to a plain reader.
 func latency(name string, kafka bool, runs int, goals map[int][2]float64) func(context.Context, *settings) ([]row, error) {
-	rates := []int{1000, 100}
+	rates, warm := []int{1000, 100}, 2*time.Second
 	if kafka {
-		rates = rates[:1]
+		rates, warm = rates[:1], 20*time.Second // its compiler has to see the load first
 	}
 	return func(ctx context.Context, s *settings) ([]row, error) {
 		var figures []*figure
@@ -45,14 +47,18 @@ func latency(name string, kafka bool, runs int, goals map[int][2]float64) func(c
 			err = func() error {
 				defer r.close()
 				for i, rate := range rates {
-					arrivals, err := r.paced(ctx, load{kind: round(100), perSecond: float64(rate)}, 3*time.Second, windowOf(s, 6*time.Second))
+					hop := r.watchHop(ctx)
+					arrivals, err := r.paced(ctx, load{kind: round(100), perSecond: float64(rate)}, warm, windowOf(s, 5*time.Second))
 					if err != nil {
 						return err
 					}
+					hops := hop()
 					p50, p99 := quantile(arrivals, 0.5), quantile(arrivals, 0.99)
-					s.log("%s: %d/s: p50 %.2f ms, p99 %.2f ms", name, rate, p50, p99)
-					figures[2*i].values = append(figures[2*i].values, p50)
-					figures[2*i+1].values = append(figures[2*i+1].values, p99)
+					s.log("%s: %d/s: p50 %.2f ms, p99 %.2f ms; to a plain reader %.2f and %.2f ms", name, rate, p50, p99, quantile(hops, 0.5), quantile(hops, 0.99))
+					for k, f := range figures[2*i : 2*i+2] {
+						f.values = append(f.values, []float64{p50, p99}[k])
+						f.limits = append(f.limits, quantile(hops, []float64{0.5, 0.99}[k]))
+					}
 				}
 				return nil
 			}()
@@ -61,6 +67,37 @@ func latency(name string, kafka bool, runs int, goals map[int][2]float64) func(c
 			}
 		}
 		return rowsOf(name, figures...), nil
+	}
+}
+
+// watchHop reads the events as they come with a plain reader until the answer is
+// called, which returns the second half of what it saw.
+func (r *rig) watchHop(ctx context.Context) func() []sink.Arrival {
+	reading, stop := context.WithCancel(ctx)
+	reader, err := kgo.NewClient(kgo.SeedBrokers(r.addr), kgo.ConsumeTopics(eventTopic), kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()))
+	if err != nil {
+		stop()
+		return func() []sink.Arrival { return nil }
+	}
+	var seen []sink.Arrival
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for reading.Err() == nil {
+			fetches := reader.PollFetches(reading)
+			now := time.Now()
+			fetches.EachRecord(func(rec *kgo.Record) {
+				if at, _, ok := sink.Stamp(rec.Value); ok {
+					seen = append(seen, sink.Arrival{Took: now.Sub(at)})
+				}
+			})
+		}
+	}()
+	return func() []sink.Arrival {
+		stop()
+		<-done
+		reader.Close()
+		return seen[len(seen)/2:]
 	}
 }
 

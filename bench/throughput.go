@@ -78,13 +78,13 @@ func throughputRun(ctx context.Context, s *settings, name string, endpoints, fan
 		return err
 	}
 	defer r.close()
-	window := windowOf(s, 6*time.Second)
+	window := windowOf(s, 5*time.Second)
 	// The limit first: the line isn't fed yet and idles.
-	netHTTP, err := limit(ctx, r.sink, endpoints, "nethttp", window/2)
+	netHTTP, err := limit(ctx, r.sink, endpoints, "nethttp", window*2/5)
 	if err != nil {
 		return err
 	}
-	rawLoop, err := limit(ctx, r.sink, endpoints, "raw", window/2)
+	rawLoop, err := limit(ctx, r.sink, endpoints, "raw", window*2/5)
 	if err != nil {
 		return err
 	}
