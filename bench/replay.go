@@ -47,21 +47,24 @@ func replayed(ctx context.Context, s *settings) ([]row, error) {
 	rate := &figure{what: "replayed while it runs", unit: "1/s"}
 	for range runsOf(s, 1) {
 		turns, err := replayRun(ctx, s, u)
+		was, is, took := turns.p99(false), turns.p99(true), turns.ran()
+		if len(was) > 0 && len(is) > 0 {
+			before.values = append(before.values, was...)
+			during.values = append(during.values, is...)
+			ratio.values = append(ratio.values, median(is)/median(was))
+			during.goal = atMost(1.2*median(before.values) + replayFloor)
+		}
 		if err != nil {
 			return rowsOf(name, before, during, ratio, rate), err
 		}
-		was, is, took := turns.p99(false), turns.p99(true), turns.ran()
-		before.values = append(before.values, was...)
-		during.values = append(during.values, is...)
-		ratio.values = append(ratio.values, median(is)/median(was))
 		rate.values = append(rate.values, float64(u.events)/took.Seconds())
 		s.log("%s: live p99 %.2f ms while it is paused, %.2f ms while it runs, %s in all", name, median(was), median(is), took.Round(time.Second))
 	}
-	during.goal = atMost(1.2*median(before.values) + replayFloor)
 	return rowsOf(name, before, during, ratio, rate), nil
 }
 
-// replayRun is one replay from its beginning to its end.
+// replayRun is one replay from its beginning to its end; the turns that were are
+// returned with an error too.
 func replayRun(ctx context.Context, s *settings, u replayLoad) (turns, error) {
 	r, err := newRig(ctx, s, setup{ports: replayPorts + 1, endpoints: replayPorts})
 	if err != nil {
@@ -94,7 +97,8 @@ func replayRun(ctx context.Context, s *settings, u replayLoad) (turns, error) {
 	all, err := r.playInTurns(ctx, u, started, map[string]any{"endpoint": endpoint.ID, "since": since.UTC(), "rate": u.rate, "paused": true})
 	fed := stop()
 	if err != nil {
-		return nil, err
+		all.share(r.sink.Arrivals(func(i int) bool { return i < replayPorts }))
+		return all, err
 	}
 	if err := r.complete(ctx, fed+int64(u.events)); err != nil {
 		return nil, err
@@ -120,7 +124,7 @@ func (r *rig) playInTurns(ctx context.Context, u replayLoad, started time.Time, 
 	deadline := time.Now().Add(time.Minute + time.Duration(replayPatience*float64(u.events)/u.rate*float64(time.Second)))
 	for runs := false; !over(); runs = !runs {
 		if time.Now().After(deadline) {
-			return nil, errors.New("the replay yields to what else this machine does: it isn't over after four times as long as its turns at its rate take")
+			return all, errors.New("the replay yields to what else this machine does: it isn't over after four times as long as at its rate")
 		}
 		verb := "pause"
 		if runs {
