@@ -160,7 +160,7 @@ func backlog(ctx context.Context, s *settings) ([]row, error) {
 	if _, err := r.paced(ctx, load{kind: round(ports), perSecond: 1000}, 2*time.Second, time.Second); err != nil {
 		return nil, err
 	}
-	begin := r.end(ctx, prefix+".deliveries")
+	begin := r.deliveries(ctx)
 	start, _ := rss(r.lines[0].pid())
 	for i := range ports {
 		if err := r.sink.Behave(i, behaviourHang); err != nil {
@@ -174,7 +174,7 @@ func backlog(ctx context.Context, s *settings) ([]row, error) {
 			r.fed++
 		}
 		want := begin + int64(half+1)*deliveries/2
-		if err := until(ctx, 5*time.Minute, "the deliveries to be on Kafka", func() bool { return r.end(ctx, prefix+".deliveries") >= want }); err != nil {
+		if err := until(ctx, 5*time.Minute, "the deliveries to be on Kafka", func() bool { return r.deliveries(ctx) >= want }); err != nil {
 			return nil, err
 		}
 		if err := sleep(ctx, 15*time.Second); err != nil { // its memory of repeats goes over a minute: both halves have much of one

@@ -49,9 +49,9 @@ func (r *rig) park(ctx context.Context, n int, record func(i int) *kgo.Record) e
 	}
 }
 
-// end returns the records that a topic has ever had.
-func (r *rig) end(ctx context.Context, topic string) (n int64) {
-	ends, err := kadm.NewClient(r.client).ListEndOffsets(ctx, topic)
+// deliveries returns the records that the topic of deliveries has ever had.
+func (r *rig) deliveries(ctx context.Context) (n int64) {
+	ends, err := kadm.NewClient(r.client).ListEndOffsets(ctx, prefix+".deliveries")
 	if err != nil {
 		return -1
 	}
@@ -92,12 +92,12 @@ func dueRun(ctx context.Context, s *settings, n int, rate, late, early *figure) 
 	}
 	// From the first tenth to the last: the start of the process is none of it.
 	var from int64
-	if err := until(ctx, time.Minute, "the first to move", func() bool { from = r.end(ctx, prefix+".deliveries"); return from >= int64(n/10) }); err != nil {
+	if err := until(ctx, time.Minute, "the first to move", func() bool { from = r.deliveries(ctx); return from >= int64(n/10) }); err != nil {
 		return err
 	}
 	begun := time.Now()
-	if err := until(ctx, time.Minute, "all to move", func() bool { return r.end(ctx, prefix+".deliveries") >= int64(n) }); err != nil {
-		return fmt.Errorf("%w: %d have", err, r.end(ctx, prefix+".deliveries"))
+	if err := until(ctx, time.Minute, "all to move", func() bool { return r.deliveries(ctx) >= int64(n) }); err != nil {
+		return fmt.Errorf("%w: %d have", err, r.deliveries(ctx))
 	}
 	moved := float64(int64(n)-from) / time.Since(begun).Seconds()
 	rate.values = append(rate.values, moved)
