@@ -53,6 +53,12 @@ func (r resource[T, P]) create(ctx context.Context, s *server, id, key string, v
 			return nil, keyReused()
 		case ok:
 			return nil, newProblem(http.StatusConflict, "There is a %s %.80q already.", r.noun, id)
+		case key != "":
+			for _, other := range r.table.all(tx, "", "") {
+				if other.Meta().Once == v.Meta().Once { // another name is another body
+					return nil, keyReused()
+				}
+			}
 		}
 		return r.note(id, nil, v), r.table.put(tx, id, v)
 	})
