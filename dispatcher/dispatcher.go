@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"posthorn/dispatcher/breaker"
@@ -230,7 +231,8 @@ type leaseState struct {
 	lease   Lease
 	ctx     context.Context // of its POSTs; cancelled to cut them short
 	cancel  context.CancelFunc
-	closing bool // nothing starts any more
+	closing bool        // nothing starts any more
+	stopped atomic.Bool // the same, for who doesn't hold the lock
 	held    int
 	blocked []*job // wait until the lease may be acted on again
 	// behind are the jobs that were matched by a registry newer than ours, by

@@ -24,13 +24,15 @@ func (d *Dispatcher) startPost(j *job) {
 	d.launch(ready)
 }
 
-// youngEnded counts a POST as over, and appends what may start in its place.
-func (d *Dispatcher) youngEnded(now time.Time, j *job, ready []*job) []*job {
+// youngEnded counts a POST as over, and starts what waited for its place: at once,
+// for what follows on the POST may wait for the producer.
+func (d *Dispatcher) youngEnded(j *job) {
+	var few [4]*job
 	d.startsMu.Lock()
-	defer d.startsMu.Unlock()
-	ready = d.starts.ended(now, j, ready)
+	ready := d.starts.ended(time.Now(), j, few[:0])
 	d.awaitOld()
-	return ready
+	d.startsMu.Unlock()
+	d.launch(ready)
 }
 
 // awaitOld has the next start looked for when a young POST has grown old; the
@@ -67,14 +69,8 @@ func (d *Dispatcher) launch(ready []*job) {
 func (d *Dispatcher) poster(j *job) {
 	idle := time.NewTimer(idlePoster)
 	defer idle.Stop()
-	var few [4]*job
 	for {
-		ready := d.post(j, few[:0])
-		if len(ready) > 0 {
-			j = ready[0]
-			d.launch(ready[1:])
-			continue
-		}
+		d.post(j)
 		idle.Reset(idlePoster)
 		select {
 		case j = <-d.posts:
@@ -86,15 +82,14 @@ func (d *Dispatcher) poster(j *job) {
 	}
 }
 
-// post makes one attempt and settles it, and appends to ready what may start
-// then. It runs in a goroutine of its own, in a slot of the endpoint's lane and
-// with the breaker's leave.
-func (d *Dispatcher) post(j *job, ready []*job) []*job {
+// post makes one attempt and settles it. It runs in a goroutine of its own, in
+// a slot of the endpoint's lane and with the breaker's leave.
+func (d *Dispatcher) post(j *job) {
 	start := time.Now()
-	if !j.state.lease.Live(start) { // since it was given its slot
-		ready = d.youngEnded(start, j, ready)
+	if j.state.stopped.Load() || !j.state.lease.Live(start) { // since it was given its slot
+		d.youngEnded(j)
 		d.unstart(j, start)
-		return ready
+		return
 	}
 	contract, _ := d.cfg.Directory.Contract(j.d.Contract)
 	s := webhook.SettlementOf(j.d, j.record, webhook.KindAttempt, "")
@@ -122,10 +117,9 @@ func (d *Dispatcher) post(j *job, ready []*job) []*job {
 	s.NextAt = v.at
 	endSpan(s)
 
-	ready = d.youngEnded(now, j, ready) // before others may start the job again
+	d.youngEnded(j) // before others may start the job again
 	d.release(j, o, now)
 	d.follow(j, s, v, now)
-	return ready
 }
 
 // unstart takes a start back before anything was sent.

@@ -63,6 +63,7 @@ func (d *Dispatcher) closeLeases(states []*leaseState) (back []*job, left int) {
 	for _, st := range states {
 		if !st.closing {
 			st.closing = true
+			st.stopped.Store(true)
 			closing[st] = true
 		}
 	}

@@ -142,3 +142,30 @@ func TestReceiversThatHangHoldNoStart(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatWaitsForAStartIsLeftToTheNextOwnerOnceItDrains(t *testing.T) {
+	dispatching(t, nil, func(b *bench) {
+		b.starts.most = 1
+		b.answer = func(ctx context.Context, _ string, _ int) send.Result { return after(ctx, time.Second, status(200)) }
+		var tickets []*done
+		for i := range 5 {
+			id := fmt.Sprint("e", i)
+			b.endpoint(id)
+			tickets = append(tickets, b.take(newLease(), b.delivery("x", id))...)
+		}
+		time.Sleep(youngFor + youngFor/2) // the second has begun, the third waits
+		within, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		b.Drain(within)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if len(b.posts) != 2 || len(b.settled) != 2 {
+			t.Errorf("%d POSTs, %d settlements, want the two that had begun", len(b.posts), len(b.settled))
+		}
+		for i, ticket := range tickets {
+			if want := int32(min(1, max(0, 2-i))); ticket.times.Load() != want {
+				t.Errorf("delivery %d is done %d times, want %d", i, ticket.times.Load(), want)
+			}
+		}
+	})
+}

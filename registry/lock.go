@@ -92,7 +92,7 @@ func (l *lock) final(ctx context.Context, stop <-chan struct{}, err error) error
 	default:
 	}
 	switch {
-	case errors.Is(err, errVisible):
+	case errors.Is(err, errVisible), errors.Is(err, ErrUnknownOutcome):
 		return err
 	case ctx.Err() == nil && !stopped && !hopeless(err):
 		return nil
@@ -205,20 +205,23 @@ func (l *lock) try(ctx context.Context, batch []*request) error {
 	}
 	l.doubt = nil
 	err := f.waitPosition(ctx, round, last+1)
-	if errors.Is(err, errRestarted) {
+	restarted := errors.Is(err, errRestarted)
+	if restarted {
 		err = f.readToEnd(ctx)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return fmt.Errorf("%w: %w", errVisible, err)
+	case f.sawWatched(watched):
+		return nil
+	case restarted: // what came later may have taken its place in the compacted topic
+		return fmt.Errorf("%w: the registry was read anew, and the record isn't in it", ErrUnknownOutcome)
 	}
-	if !f.sawWatched(watched) {
-		return errors.New("committing: the transaction was aborted")
-	}
-	return nil
+	return errors.New("committing: the transaction was aborted")
 }
 
 // awaitLoaded waits until the client knows the partitions that it has just produced
-// to. kgo (v1.22.3) publishes a new topic's partitions after it has begun to
+// to. kgo (v1.22.2, v1.22.3) publishes a new topic's partitions after it has begun to
 // produce to them. A transaction that is ended in between finds no partition that
 // was produced to, and is aborted where it was to be committed, without an error.
 func (l *lock) awaitLoaded(ctx context.Context, made []*kgo.Record) error {
