@@ -59,16 +59,16 @@ func (r *rig) deliveries(ctx context.Context) (n int64) {
 	return n
 }
 
-// due measures the due readers: how fast a million parked deliveries that are
+// due measures the due readers: how fast half a million parked deliveries that are
 // all due move on, and how late each moves at 10,000 a second.
 func due(ctx context.Context, s *settings) ([]row, error) {
 	const name = "retries"
-	const million = 1_000_000
+	const parkedOnes = 500_000
 	rate := &figure{what: "parked that fall due", unit: "1/s", goal: atLeast(50_000)}
 	late := &figure{what: "p99 late at 10,000/s", unit: "ms", goal: atMost(1000)}
 	early := &figure{what: "moved early", unit: "", goal: atMost(0)}
 	for range runsOf(s, 3) {
-		if err := dueRun(ctx, s, million, rate, late, early); err != nil {
+		if err := dueRun(ctx, s, parkedOnes, rate, late, early); err != nil {
 			return rowsOf(name, rate, late, early), err
 		}
 	}

@@ -26,7 +26,7 @@ var targets = []*target{
 	{name: "wide", about: "one event to 100,000 endpoints", measure: wide},
 	{name: "backlog", about: "memory while 2,000,000 deliveries wait for endpoints that hang", measure: backlog},
 	{name: "matching", about: "an event among 1,000,000 subscriptions", measure: matching},
-	{name: "retries", about: "a million parked deliveries fall due; lateness at 10,000/s", measure: due},
+	{name: "retries", about: "half a million parked deliveries fall due; lateness at 10,000/s", measure: due},
 	{name: "parked", about: "what a million parked deliveries of a dead endpoint cost the others", measure: parkedMillion},
 	{name: "scaling", about: "CPU of two dispatching processes beside one's", measure: scaling},
 }
@@ -78,7 +78,7 @@ func throughputRun(ctx context.Context, s *settings, name string, endpoints, fan
 		return err
 	}
 	defer r.close()
-	window := windowOf(s, 5*time.Second)
+	window := windowOf(s, 4*time.Second)
 	// The limit first: the line isn't fed yet and idles.
 	netHTTP, err := limit(ctx, r.sink, endpoints, "nethttp", window*2/5)
 	if err != nil {
