@@ -179,6 +179,11 @@ func BenchmarkDeliveryHeaders(b *testing.B) {
 	for b.Loop() {
 		d.AppendHeaders(make([]Header, 0, 24))
 	}
+	size := 0
+	for _, h := range d.AppendHeaders(nil) {
+		size += len(h.Key) + len(h.Value)
+	}
+	b.ReportMetric(float64(size), "bytes/record")
 }
 
 func BenchmarkDecodeDelivery(b *testing.B) {
@@ -200,6 +205,7 @@ func BenchmarkSettlement(b *testing.B) {
 		for b.Loop() {
 			s.AppendJSON(make([]byte, 0, 1<<10))
 		}
+		b.ReportMetric(float64(len(s.AppendJSON(nil))), "bytes/record")
 	})
 	text := s.AppendJSON(nil)
 	b.Run("decode", func(b *testing.B) {
