@@ -20,7 +20,7 @@ var targets = []*target{
 	{name: "latency", about: "produced → received at 1,000/s and 100/s on the embedded broker", measure: latency("latency", false, 3, map[int][2]float64{1000: {2, 8}, 100: {3, 7.5}})},
 	{name: "latency-kafka", about: "the same at 1,000/s on Apache Kafka", measure: latency("latency on Apache Kafka", true, 1, map[int][2]float64{1000: {4, 20}})},
 	{name: "isolation", about: "healthy endpoints beside hanging, slow, refusing and flooded ones (-long: for 180 s each)", measure: isolation},
-	{name: "replay", about: "live latency beside a replay of 6,000 events to a new endpoint (-long: 100,000)", measure: replayed},
+	{name: "replay", about: "live latency beside a replay of 3,000 events to a new endpoint (-long: 100,000)", measure: replayed},
 	{name: "memory", about: "memory at full rate with 10,000 endpoints", measure: memoryAtRate},
 	{name: "million", about: "a registry of 1,000,000 endpoints: time to read, memory", measure: million},
 	{name: "wide", about: "one event to 100,000 endpoints", measure: wide},

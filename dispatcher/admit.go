@@ -108,6 +108,9 @@ func (d *Dispatcher) admit(now time.Time, j *job, acts *[]action) {
 		d.act(acts, action{job: j, do: doDefer, reason: webhook.ReasonLaneFull, at: now.Add(wait)})
 		return
 	}
+	if j.offered.IsZero() {
+		j.offered = now
+	}
 	opts := lanes.Options{Returning: j.d.Deferrals > 0, Rate: e.RateLimit, MaxWidth: e.MaxInFlight}
 	switch dec := d.lanes.Offer(now, j.d.EndpointID, j, int(j.size), opts); dec.Verdict {
 	case lanes.Start:

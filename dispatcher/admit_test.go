@@ -79,6 +79,38 @@ func TestARaisedLimitCountsAtOnceAlsoForWhatIsQueued(t *testing.T) {
 	})
 }
 
+func TestTheTimeInALaneIsNoWaitForTheLine(t *testing.T) {
+	dispatching(t, nil, func(b *bench) {
+		b.endpoint("limited")
+		b.endpoint("slow")
+		b.mu.Lock()
+		e := b.endpoints["limited"]
+		e.RateLimit = 2
+		b.endpoints["limited"] = e
+		b.mu.Unlock()
+		b.setAnswer(func(ctx context.Context, _ string, _ int) send.Result {
+			return after(ctx, time.Second, status(200))
+		})
+		var ds []*webhook.Delivery
+		for _, d := range append(b.many(10, "limited"), b.many(100, "slow")...) {
+			d.MatchedAt = time.Now().Add(-3 * time.Millisecond)
+			ds = append(ds, d)
+		}
+		b.take(newLease(), ds...)
+		time.Sleep(time.Minute)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if len(b.waited) < 20 || len(b.waited) != len(b.posts) {
+			t.Fatalf("%d waits of %d POSTs", len(b.waited), len(b.posts))
+		}
+		for _, w := range b.waited {
+			if w != 3*time.Millisecond {
+				t.Errorf("a wait of %v, want the 3 ms from its match", w)
+			}
+		}
+	})
+}
+
 func TestTooOldIsDeadAsExpiredWithoutAPost(t *testing.T) {
 	dispatching(t, nil, func(b *bench) {
 		b.endpoint("e")

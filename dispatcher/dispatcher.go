@@ -106,6 +106,10 @@ type Spans interface {
 // Observer is told what happens, for metrics and the registry. Methods must
 // not block.
 type Observer interface {
+	// Started is told of the first POST of a run, and how long the delivery had
+	// waited since it was matched: without the time in its endpoint's lane, for its
+	// turn or its rate.
+	Started(d *webhook.Delivery, waited time.Duration)
 	Settled(s *webhook.Settlement)
 	BreakerChanged(endpointID string, to breaker.State)
 }
@@ -250,6 +254,7 @@ type job struct {
 	state  *leaseState
 	size   int64
 
+	offered    time.Time // to its lane, the first time
 	started    time.Time // when the lane gave its slot
 	youngSince time.Time // of starts
 	due        time.Time

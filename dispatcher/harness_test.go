@@ -44,6 +44,7 @@ type bench struct {
 	changes   []breaker.State
 
 	settled []*webhook.Settlement
+	waited  []time.Duration // what the observer was told
 	puts    []put
 	dead    []grave
 	fail    func(what string) error // "record", "put", "dead"
@@ -361,6 +362,11 @@ func (noSpans) Attempt(ctx context.Context, _ *webhook.Delivery, _ *url.URL) (co
 type benchObserver bench
 
 func (o *benchObserver) Settled(*webhook.Settlement) {}
+func (o *benchObserver) Started(_ *webhook.Delivery, waited time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.waited = append(o.waited, waited)
+}
 func (o *benchObserver) BreakerChanged(_ string, to breaker.State) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -91,6 +91,9 @@ func (d *Dispatcher) post(j *job) {
 		d.unstart(j, start)
 		return
 	}
+	if j.d.N == 0 {
+		d.cfg.Observer.Started(j.d, start.Sub(j.d.MatchedAt)-j.started.Sub(j.offered))
+	}
 	contract, _ := d.cfg.Directory.Contract(j.d.Contract)
 	s := webhook.SettlementOf(j.d, j.record, webhook.KindAttempt, "")
 	s.AttemptID = uuid.Must(uuid.NewV7()).String()

@@ -81,8 +81,9 @@ func (l *Ledger) CountFailed(ctx context.Context, f FailedFilter) (int64, error)
 }
 
 // Failed returns up to limit of them with IDs above after, in the order of their
-// IDs, each with its payload.
-func (l *Ledger) Failed(ctx context.Context, f FailedFilter, after string, limit int) ([]FailedDelivery, error) {
+// IDs, each with its payload. It ends with the payload with which they have this
+// many bytes, so that none are returned means that there are none.
+func (l *Ledger) Failed(ctx context.Context, f FailedFilter, after string, limit int, bytes int64) ([]FailedDelivery, error) {
 	ids, q, err := f.failed()
 	if err != nil {
 		return nil, err
@@ -93,19 +94,26 @@ func (l *Ledger) Failed(ctx context.Context, f FailedFilter, after string, limit
 	}
 	q.bind("after_id", after)
 	q.bind("limit", most)
+	q.bind("bytes", max(bytes, 1))
 	out := []FailedDelivery{}
-	return out, l.ask(ctx, "failed deliveries", &out, `SELECT * EXCEPT (body), dictGet(concat(currentDatabase(), '.message_bodies'), 'body', tuple(body)) AS payload
+	return out, l.ask(ctx, "failed deliveries", &out, `SELECT * EXCEPT (before)
 FROM
 (
-    SELECT delivery_id, any(event_id) AS event_id, any(event_source) AS event_source, argMin(event_type, (run, `+"`offset`"+`)) AS event_type,
-        argMin(contract, (run, `+"`offset`"+`)) AS contract, argMin(content_type, (run, `+"`offset`"+`)) AS content_type, argMin(traceparent, (run, `+"`offset`"+`)) AS traceparent,
-        argMin(source_topic, (run, `+"`offset`"+`)) AS source_topic, argMin(source_partition, (run, `+"`offset`"+`)) AS source_partition,
-        argMin(source_offset, (run, `+"`offset`"+`)) AS source_offset, argMin(body_id, (run, `+"`offset`"+`)) AS body
-    FROM deliveries
-    WHERE tenant = {tenant:String} AND endpoint_id = {endpoint_id:String} AND delivery_id > {after_id:String} AND delivery_id GLOBAL IN `+ids+`
-    GROUP BY delivery_id
-    ORDER BY delivery_id
-    LIMIT {limit:UInt32}
+    SELECT * EXCEPT (body), dictGet(concat(currentDatabase(), '.message_bodies'), 'body', tuple(body)) AS payload,
+        sum(toInt64(length(ifNull(payload, '')))) OVER (ORDER BY delivery_id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) - length(ifNull(payload, '')) AS before
+    FROM
+    (
+        SELECT delivery_id, any(event_id) AS event_id, any(event_source) AS event_source, argMin(event_type, (run, `+"`offset`"+`)) AS event_type,
+            argMin(contract, (run, `+"`offset`"+`)) AS contract, argMin(content_type, (run, `+"`offset`"+`)) AS content_type, argMin(traceparent, (run, `+"`offset`"+`)) AS traceparent,
+            argMin(source_topic, (run, `+"`offset`"+`)) AS source_topic, argMin(source_partition, (run, `+"`offset`"+`)) AS source_partition,
+            argMin(source_offset, (run, `+"`offset`"+`)) AS source_offset, argMin(body_id, (run, `+"`offset`"+`)) AS body
+        FROM deliveries
+        WHERE tenant = {tenant:String} AND endpoint_id = {endpoint_id:String} AND delivery_id > {after_id:String} AND delivery_id GLOBAL IN `+ids+`
+        GROUP BY delivery_id
+        ORDER BY delivery_id
+        LIMIT {limit:UInt32}
+    )
 )
+WHERE before < {bytes:Int64}
 ORDER BY delivery_id`, q.args)
 }

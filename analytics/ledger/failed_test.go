@@ -16,6 +16,7 @@ func TestFailedDeliveriesAreThoseThatNoRunSaved(t *testing.T) {
 	w := newTown(t)
 	l := ledger.New(w.Conn)
 	f := ledger.FailedFilter{Tenant: "globex", EndpointID: "ep_globex", Since: w.ago(time.Hour)}
+	limit, bytes := 1, int64(1<<20)
 	failed := func() string {
 		t.Helper()
 		n, err := l.CountFailed(t.Context(), f)
@@ -24,12 +25,15 @@ func TestFailedDeliveriesAreThoseThatNoRunSaved(t *testing.T) {
 		}
 		var ids []string
 		for after := ""; ; {
-			page, err := l.Failed(t.Context(), f, after, 1)
+			page, err := l.Failed(t.Context(), f, after, limit, bytes)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if len(page) == 0 {
 				break
+			}
+			if len(page) > 1 && (limit == 1 || bytes == 1) {
+				t.Errorf("%d at once", len(page))
 			}
 			after = page[0].DeliveryID
 			ids = append(ids, page[0].EventID)
@@ -45,6 +49,13 @@ func TestFailedDeliveriesAreThoseThatNoRunSaved(t *testing.T) {
 	both := failed()
 	if both != "evt-1044 evt-1045" && both != "evt-1045 evt-1044" {
 		t.Fatalf("failed: %s", both)
+	}
+	limit, bytes = 100, 1
+	if got := failed(); got != both {
+		t.Errorf("a byte at a time: %s", got)
+	}
+	if page, err := l.Failed(t.Context(), f, "", 100, 1<<20); err != nil || len(page) != 2 {
+		t.Errorf("%d in one page: %v", len(page), err)
 	}
 	again := func(event string, run int64) ledgertest.Delivery {
 		d := ledgertest.Delivery{Tenant: "globex", EndpointID: "ep_globex", ID: webhook.DeliveryID("/shop", event, "ep_globex"), Run: run, Origin: "resend",
@@ -78,7 +89,7 @@ func TestFailedDeliveriesAreThoseThatNoRunSaved(t *testing.T) {
 	if got := failed(); got != "" {
 		t.Errorf("of another tenant: %s", got)
 	}
-	if _, err := l.Failed(t.Context(), ledger.FailedFilter{Tenant: "acme"}, "", 1); err == nil {
+	if _, err := l.Failed(t.Context(), ledger.FailedFilter{Tenant: "acme"}, "", 1, 1); err == nil {
 		t.Error("asked without an endpoint")
 	}
 }

@@ -8,18 +8,19 @@ import (
 	"posthorn/webhook"
 )
 
-// pageSize is how many deliveries are asked for at a time: each comes with its
-// body.
-const pageSize = 100
+// pageSize and pageBytes bound the deliveries that are asked for at a time: each
+// comes with its body, and a replay keeps them until they are on the line. That is
+// memory beside the byte budget, for each of [atOnce] replays.
+const pageSize, pageBytes = 100, 1 << 20
 
 // Ledger knows the deliveries that failed.
 type Ledger interface {
 	// Count returns how many a replay is about.
 	Count(ctx context.Context, r *webhook.Replay) (int64, error)
 	// Page looks at up to limit of them behind a cursor, "" at the start, and
-	// returns those of the replay's event types. Each delivery comes once, whatever
-	// its runs.
-	Page(ctx context.Context, r *webhook.Replay, after string, limit int) (Page, error)
+	// returns those of the replay's event types. It ends with the one whose body
+	// makes it so many bytes. Each delivery comes once, whatever its runs.
+	Page(ctx context.Context, r *webhook.Replay, after string, limit int, bytes int64) (Page, error)
 }
 
 // Page is a part of the deliveries that failed.
@@ -71,7 +72,7 @@ func OpenFailed(ctx context.Context, l Ledger, r *webhook.Replay, at *webhook.Re
 
 // Next implements [Source].
 func (f *failed) Next(ctx context.Context, _ Target) (Batch, error) {
-	page, err := f.ledger.Page(ctx, f.replay, f.at.Cursor, pageSize)
+	page, err := f.ledger.Page(ctx, f.replay, f.at.Cursor, pageSize, pageBytes)
 	if err != nil {
 		return Batch{}, err
 	}

@@ -14,7 +14,7 @@ type deaths int
 
 func (d deaths) Count(context.Context, *webhook.Replay) (int64, error) { return int64(d), nil }
 
-func (d deaths) Page(_ context.Context, _ *webhook.Replay, after string, limit int) (p Page, err error) {
+func (d deaths) Page(_ context.Context, _ *webhook.Replay, after string, limit int, bytes int64) (p Page, err error) {
 	first := 0
 	if after != "" {
 		if _, err := fmt.Sscan(after, &first); err != nil {
@@ -22,14 +22,15 @@ func (d deaths) Page(_ context.Context, _ *webhook.Replay, after string, limit i
 		}
 		first++
 	}
-	for n := first; n < int(d) && p.Looked < limit; n++ {
+	for n := first; n < int(d) && p.Looked < limit && bytes > 0; n++ {
 		p.Looked++
+		bytes -= pageBytes / 10
 		p.Last = fmt.Sprint(n)
 		if n%2 == 0 {
 			p.Failed = append(p.Failed, Failed{Delivery: webhook.Delivery{ID: p.Last, Body: []byte("{}")}, Cursor: p.Last, Looked: p.Looked})
 		}
 	}
-	p.More = first+p.Looked < int(d)
+	p.More = p.Looked > 0
 	return p, nil
 }
 

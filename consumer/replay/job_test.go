@@ -141,6 +141,17 @@ func TestAReplayThatWaitsForItsTurnCanBeCancelled(t *testing.T) {
 	})
 }
 
+func TestASlowReplayPaysNoRestForEachDelivery(t *testing.T) {
+	inOffice(t, 10_000, 1, func(o *office, _ *held, begin func(string)) {
+		o.replay("r", 0.8)
+		begin("r")
+		time.Sleep(100 * time.Second)
+		if n := o.delivered("r"); n < 70 {
+			t.Errorf("%d in 100 s at 0.8 a second", n)
+		}
+	})
+}
+
 func TestReplaysToEndpointsWithOpenBreakersKeepNobodyWaiting(t *testing.T) {
 	inOffice(t, 100, 2, func(o *office, _ *held, begin func(string)) {
 		for i := range 5 {

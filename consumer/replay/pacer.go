@@ -14,9 +14,10 @@ const (
 	// leastOutstanding is the start, and what an endpoint gets of which nothing is
 	// known; mostOutstanding bounds what a crash of dispatch repeats.
 	leastOutstanding, mostOutstanding = 2, 1024
-	// burstFor is how much of the rate may be used at once: a burst of POSTs is
-	// what live ones feel.
-	burstFor = 5 * time.Millisecond
+	// burstFor is how much of the rate may be used at once. A replay waits for the
+	// acknowledgement of what it put on the line before it goes on, so less than that
+	// takes would lower the rate; and a burst of POSTs is what live ones feel.
+	burstFor = 50 * time.Millisecond
 	// pollEvery is how often the line is asked how far it has come.
 	pollEvery = 200 * time.Millisecond
 )
@@ -43,8 +44,8 @@ func NewPacer(rate float64, now time.Time) *Pacer {
 // Allow returns how many deliveries may be sent now, and if it is none, when to
 // ask again.
 func (p *Pacer) Allow(now time.Time) (n int, wait time.Duration) {
-	if d := now.Sub(p.asOf).Seconds(); d > 0 {
-		p.tokens = min(p.tokens+d*p.rate, max(1, p.rate*burstFor.Seconds()))
+	if d := now.Sub(p.asOf); d > 0 {
+		p.tokens = accrued(p.tokens, p.rate, d)
 		p.asOf = now
 	}
 	room := p.Most() - p.Outstanding()
@@ -55,6 +56,11 @@ func (p *Pacer) Allow(now time.Time) (n int, wait time.Duration) {
 		return 0, pollEvery
 	}
 	return 0, time.Duration(math.Ceil((1 - p.tokens) / p.rate * float64(time.Second)))
+}
+
+// accrued is what tokens have become after a time, at a rate a second.
+func accrued(tokens, rate float64, d time.Duration) float64 {
+	return min(tokens+rate*d.Seconds(), max(1, rate*burstFor.Seconds()))
 }
 
 // Most is how many may be outstanding.

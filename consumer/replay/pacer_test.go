@@ -77,6 +77,39 @@ func TestAReplayKeepsItsRateAndReachesIt(t *testing.T) {
 	}
 }
 
+// A job puts what it may on the line, waits for the acknowledgement, and asks again.
+func TestAReplayKeepsItsRateThoughEachPutIsAwaited(t *testing.T) {
+	const put, lasts = 20 * time.Millisecond, 30 * time.Second
+	begun := time.Unix(1_700_000_000, 0)
+	for _, rate := range []float64{10, 100, 400, 500, 2000} {
+		p, y := NewPacer(rate, begun), NewYield(NewWaits())
+		sent := 0
+		for now := begun; now.Sub(begun) < 2*lasts; {
+			p.taken = 1e4 // the endpoint takes any
+			n, wait := p.Allow(now)
+			if n == 0 {
+				now = now.Add(wait)
+				continue
+			}
+			work, wait := y.Allow(now)
+			if work == 0 {
+				now = now.Add(min(wait, pollEvery))
+				continue
+			}
+			n = min(n, int(work))
+			p.Sent(now, n)
+			y.Did(float64(n))
+			if now = now.Add(put); now.Sub(begun) > lasts { // it has risen
+				sent += n
+			}
+			p.Done(now, n)
+		}
+		if got := float64(sent) / lasts.Seconds(); got < 0.85*rate || got > rate*1.02 {
+			t.Errorf("%.0f a second of %v", got, rate)
+		}
+	}
+}
+
 func TestAReplayFollowsAnEndpointThatSlowsDownOrStops(t *testing.T) {
 	begun := time.Unix(1_700_000_000, 0)
 	p := NewPacer(1000, begun)

@@ -10,7 +10,7 @@ const (
 	// waitSteps is how finely waits are told apart: so many steps between a time
 	// and its double, in powers of two.
 	waitSteps, waitStepBits = 8, 3
-	// longestWait is what longer ones count as, about: they wait for their endpoint.
+	// longestWait is what longer ones count as, about.
 	longestWait = time.Second
 )
 
@@ -31,9 +31,9 @@ func waitOf(bucket int) time.Duration {
 	return time.Duration(us-waitSteps) * time.Microsecond
 }
 
-// Waits counts how long live deliveries waited in this process, from their match
-// to their first POST: what a replay must not be felt in. It is safe for
-// concurrent use.
+// Waits counts how long live deliveries waited for this process, from their match
+// to their first POST, but for the time in the lanes of their endpoints: what a
+// replay must not be felt in. It is safe for concurrent use.
 type Waits struct{ counts []atomic.Int64 }
 
 // NewWaits returns one without any.

@@ -26,8 +26,8 @@ func (f *failedLedger) Count(ctx context.Context, r *webhook.Replay) (int64, err
 }
 
 // Page implements replay.Ledger.
-func (f *failedLedger) Page(ctx context.Context, r *webhook.Replay, after string, limit int) (replay.Page, error) {
-	rows, err := f.ledger.Failed(ctx, failedFilter(r), after, limit)
+func (f *failedLedger) Page(ctx context.Context, r *webhook.Replay, after string, limit int, bytes int64) (replay.Page, error) {
+	rows, err := f.ledger.Failed(ctx, failedFilter(r), after, limit, bytes)
 	if err != nil {
 		return replay.Page{}, err
 	}
@@ -35,10 +35,14 @@ func (f *failedLedger) Page(ctx context.Context, r *webhook.Replay, after string
 	if len(r.Events) > 0 {
 		wanted = covering(r.Events)
 	}
-	out := replay.Page{Looked: len(rows), More: len(rows) == limit}
+	// One that ends with its bytes isn't the last; an empty one is.
+	out := replay.Page{More: len(rows) > 0}
 	for i := range rows {
+		if bytes <= 0 {
+			break // bodies that were built again count too
+		}
 		row := &rows[i]
-		out.Last = row.DeliveryID
+		out.Looked, out.Last = i+1, row.DeliveryID
 		if !wanted(row.EventType) {
 			continue
 		}
@@ -52,6 +56,7 @@ func (f *failedLedger) Page(ctx context.Context, r *webhook.Replay, after string
 		} else if err := f.again(ctx, &d); err != nil {
 			return replay.Page{}, err
 		}
+		bytes -= int64(len(d.Body))
 		d.BodyID = webhook.BodyID(d.Body)
 		out.Failed = append(out.Failed, replay.Failed{Delivery: d, Cursor: row.DeliveryID, Looked: i + 1})
 	}

@@ -94,13 +94,17 @@ type dispatchObserver struct {
 	remember func(endpointID string, to breaker.State)
 }
 
+// Started implements dispatcher.Observer.
+func (o *dispatchObserver) Started(d *webhook.Delivery, waited time.Duration) {
+	if d.Origin == webhook.OriginMatch && d.Deferrals == 0 {
+		o.waits.Note(waited)
+	}
+}
+
 // Settled implements dispatcher.Observer.
 func (o *dispatchObserver) Settled(s *webhook.Settlement) {
 	o.metrics.Settled(s)
 	o.health(s)
-	if s.Kind == webhook.KindAttempt && s.Origin == webhook.OriginMatch && s.N == 0 && s.Deferrals == 0 {
-		o.waits.Note(s.StartedAt.Sub(s.MatchedAt))
-	}
 }
 
 // BreakerChanged implements dispatcher.Observer.
