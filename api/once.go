@@ -18,8 +18,13 @@ const KindOnce = "once"
 
 const (
 	onceFor = 24 * time.Hour
-	// onceSwept is how many ended ones of the tenant go with each that comes.
-	onceSwept = 20
+	// maxOnce is about how many of them a tenant may have: every process holds them
+	// in memory, some 500 bytes each.
+	maxOnce = 50_000
+	// onceLooked is how many of the tenant's are looked at with each that comes, and
+	// removed where their day is over. So no more than one in so many of those that
+	// there are is an ended one, in the long run.
+	onceLooked = 40
 )
 
 type onceRecord struct {
@@ -55,7 +60,7 @@ func (s *server) request(ctx context.Context, n note, key string, body any) (at 
 			at, repeated = old.At, true
 			return nil, nil
 		}
-		if err := sweepOnce(tx, n.Tenant); err != nil {
+		if err := sweepOnce(tx, n.Tenant, id); err != nil {
 			return nil, err
 		}
 		r.At, r.ExpiresAt = at, at.Add(onceFor)
@@ -64,15 +69,38 @@ func (s *server) request(ctx context.Context, n note, key string, body any) (at 
 	return at.UTC(), repeated, err
 }
 
-// sweepOnce removes some of a tenant's records whose day is over.
-func sweepOnce(tx Tx, tenant string) error {
+// sweepOnce looks at the tenant's records that follow a new one, and on from the
+// first behind the last. It removes those whose day is over, and refuses the new one
+// if the tenant has too many. How many there are it tells from how close together
+// they lie: IDs are HMACs, so they are spread evenly, and wherever a new one falls is
+// a fair sample, within a sixth or so. To count them would take the longer the more
+// there are, under the lock that all tenants share.
+func sweepOnce(tx Tx, tenant, id string) error {
+	prefix := tenant + "/"
 	var ended []string
-	for id, r := range once.all(tx, tenant+"/", "") {
-		if !tx.Now().Before(r.ExpiresAt) {
-			ended = append(ended, id)
+	last, looked, live := "", 0, 0
+	look := func(after, until string) {
+		for at, r := range once.all(tx, prefix, after) {
+			if looked == onceLooked || until != "" && at >= until {
+				return
+			}
+			last, looked = at, looked+1
+			if tx.Now().Before(r.ExpiresAt) {
+				live++
+			} else {
+				ended = append(ended, at)
+			}
 		}
-		if len(ended) == onceSwept {
-			break
+	}
+	look(id, "")
+	look("", id)
+	if looked == onceLooked {
+		span := placeOf(last[len(prefix):]) - placeOf(id[len(prefix):])
+		if span <= 0 {
+			span++
+		}
+		if float64(live)/span > maxOnce {
+			return tooManyOnce(tenant)
 		}
 	}
 	for _, id := range ended {
@@ -81,6 +109,28 @@ func sweepOnce(tx Tx, tenant string) error {
 		}
 	}
 	return nil
+}
+
+// placeOf returns where among all derived IDs one lies, from 0 to 1, in the order of
+// their bytes: the digits of idEncoding come before its letters there.
+func placeOf(derived string) (place float64) {
+	scale := 1.0
+	for _, c := range []byte(derived[:min(len(derived), 10)]) { // 50 bits
+		scale /= 32
+		if c >= 'a' {
+			place += float64(c-'a'+6) * scale
+		} else {
+			place += float64(c-'2') * scale
+		}
+	}
+	return place
+}
+
+func tooManyOnce(tenant string) error {
+	p := newProblem(http.StatusTooManyRequests, "Tenant %q has made about %d requests of this kind with an Idempotency-Key within a day, which is the most. Make it without one, or later; many deliveries are sent again by one replay.", tenant, maxOnce)
+	p.Type, p.Title = TypeLimitReached, "Limit of remembered requests reached"
+	p.header = http.Header{"Retry-After": {"3600"}}
+	return p
 }
 
 // onTheLine reports whether a run of a delivery is in the ledger already: then a
