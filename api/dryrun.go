@@ -15,6 +15,9 @@ const (
 	defaultSamples, maxSamples = 5, 20
 	// dryRunWithin bounds the reading; it is below the time of a request.
 	dryRunWithin = 5 * time.Second
+	// dryRunsAtOnce bounds those of a process: each holds a stretch of a topic in
+	// memory and keeps a core busy.
+	dryRunsAtOnce = 4
 )
 
 // DryRunRequest is the body of a dry run: a subscription, and the time to try it
@@ -74,7 +77,7 @@ func (s *server) registerDryRun() {
 		OperationID: "dryRun", Method: http.MethodPost, Path: "/v1/tenants/{tenant}/dry-run", Tags: []string{"endpoints"},
 		Metadata:    map[string]any{metaReads: true},
 		Summary:     "Try a subscription on the events of the last hours",
-		Description: "Reads the event topics and sends nothing. The scan is bounded in events, bytes and time, and says if it was cut.",
+		Description: "Reads the event topics and sends nothing. The scan is bounded in events, bytes and time, and says if it was cut. A process does four at once at most; another is answered 503.",
 		Responses:   s.responses(nil, http.StatusBadRequest, http.StatusServiceUnavailable),
 	}, s.dryRun)
 }
@@ -103,6 +106,12 @@ func (s *server) dryRun(ctx context.Context, in *dryRunInput) (*dryRunOutput, er
 	}
 	if len(errs) > 0 {
 		return nil, invalid(errs...)
+	}
+	select {
+	case s.dryRuns <- struct{}{}:
+		defer func() { <-s.dryRuns }()
+	default:
+		return nil, tryAgain("5", "This process does as many dry runs as it may at once.")
 	}
 	ctx, cancel := context.WithTimeout(ctx, dryRunWithin)
 	defer cancel()

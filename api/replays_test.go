@@ -290,3 +290,39 @@ func TestADryRunIsBoundedByItsRequest(t *testing.T) {
 	b.fail = errors.New("no leader")
 	c.do("POST", path, `{"since":"`+ago(time.Hour)+`"}`).want(http.StatusServiceUnavailable)
 }
+
+// slowBelt is a belt whose dry runs last until they are let go.
+type slowBelt struct {
+	belt
+	began, end chan struct{}
+}
+
+func (b *slowBelt) DryRun(ctx context.Context, q DryRunQuery) (*DryRun, error) {
+	b.began <- struct{}{}
+	select {
+	case <-b.end:
+	case <-ctx.Done():
+	}
+	return b.belt.DryRun(ctx, q)
+}
+
+func TestAProcessDoesAFewDryRunsAtOnceAndRefusesMore(t *testing.T) {
+	b := &slowBelt{began: make(chan struct{}, dryRunsAtOnce+1), end: make(chan struct{})}
+	c := start(t, func(cfg *Config) { cfg.Line = b })
+	dry := func() answer { return c.do("POST", "/v1/tenants/acme/dry-run", `{"since":"`+ago(time.Hour)+`"}`) }
+	var wg sync.WaitGroup
+	for range dryRunsAtOnce {
+		wg.Go(func() {
+			if a := dry(); a.StatusCode != http.StatusOK {
+				t.Errorf("%d %s", a.StatusCode, a.body)
+			}
+		})
+		<-b.began
+	}
+	if a := dry().want(http.StatusServiceUnavailable); a.Header.Get("Retry-After") == "" {
+		t.Errorf("%v %s", a.Header, a.body)
+	}
+	close(b.end)
+	wg.Wait()
+	dry().want(http.StatusOK)
+}

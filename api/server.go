@@ -25,6 +25,7 @@ type server struct {
 	origins *http.CrossOriginProtection
 	public  map[string]bool // patterns of the mux that need no key
 	rates   rates
+	dryRuns chan struct{}       // holds one for each that is under way
 	admins  [][sha256.Size]byte // hashes of Config.AdminKeys
 }
 
@@ -84,7 +85,7 @@ func newServer(cfg Config) *server {
 
 	mux := http.NewServeMux()
 	s := &server{cfg: cfg, log: cfg.Logger, mux: mux, huma: humago.New(mux, hc), origins: http.NewCrossOriginProtection(),
-		public: make(map[string]bool), rates: rates{perSecond: cfg.RateLimit}}
+		public: make(map[string]bool), rates: rates{perSecond: cfg.RateLimit}, dryRuns: make(chan struct{}, dryRunsAtOnce)}
 	for _, key := range cfg.AdminKeys {
 		s.admins = append(s.admins, sha256.Sum256([]byte(key)))
 	}
