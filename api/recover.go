@@ -13,8 +13,9 @@ const (
 
 	// recoverBefore is how far before the time that was missed a recovery begins:
 	// what was produced then may have been matched only when the endpoint was
-	// disabled already.
-	recoverBefore = time.Minute
+	// disabled already, by matchers that lagged. It is as late as a replay takes
+	// records to be written after their time.
+	recoverBefore = 10 * time.Minute
 	// recoverAfter is how long after the endpoint was enabled a recovery ends: all
 	// matchers know of it by then.
 	recoverAfter = 2 * time.Second
@@ -24,7 +25,7 @@ func (s *server) registerRecover() {
 	register(s, huma.Operation{
 		OperationID: "recoverEndpoint", Method: http.MethodPost, Path: recoverPath, Tags: []string{"endpoints"},
 		Summary:       "Recover what an endpoint missed while it was disabled",
-		Description:   "Begins a replay of the events that the enabled endpoint missed, from missed.failing_since (or missed.from) to missed.until; a few at either end may come twice, with the same delivery ID. It goes by the subscription as it is now and begins no earlier than the last purge. A repeat of the request finds the same replay and is answered 200.",
+		Description:   "Begins a replay of the events that the enabled endpoint missed, from 10 minutes before missed.failing_since (or missed.from) to missed.until; what had arrived in those 10 minutes comes again, with the same delivery ID. It goes by the subscription as it is now and begins no earlier than the last purge and the endpoint's creation. A repeat of the request finds the same replay and is answered 200.",
 		DefaultStatus: http.StatusAccepted,
 		Responses:     s.responses(map[int]any{http.StatusOK: Replay{}}, http.StatusBadRequest, http.StatusNotFound, http.StatusConflict),
 	}, s.recoverEndpoint)
@@ -49,8 +50,11 @@ func (s *server) recoverEndpoint(ctx context.Context, in *EndpointParam) (*creat
 		if !missed.FailingSince.IsZero() {
 			since = missed.FailingSince
 		}
-		if since = since.Add(-recoverBefore); since.Before(ep.PurgeBefore) {
-			since = ep.PurgeBefore
+		since = since.Add(-recoverBefore)
+		for _, earliest := range [...]time.Time{ep.CreatedAt, ep.PurgeBefore} {
+			if since.Before(earliest) {
+				since = earliest
+			}
 		}
 		until := missed.Until.Add(recoverAfter)
 		if !since.Before(until) {

@@ -20,7 +20,7 @@ func TestARecoveryReplaysOnceWhatWasMissedAndNothingFromBeforeAPurge(t *testing.
 		c.store.mu.Lock()
 		defer c.store.mu.Unlock()
 		ep := c.store.endpoints[made.ID]
-		ep.Disabled, ep.DisabledAt, ep.EnabledAt, ep.PurgeBefore = disabled, from, until, purged
+		ep.Disabled, ep.DisabledAt, ep.EnabledAt, ep.PurgeBefore, ep.CreatedAt = disabled, from, until, purged, hour(1)
 	}
 	expect := func(since, until time.Time) Replay {
 		t.Helper()
@@ -36,7 +36,11 @@ func TestARecoveryReplaysOnceWhatWasMissedAndNothingFromBeforeAPurge(t *testing.
 	set(true, hour(8), hour(2), time.Time{})
 	c.do("POST", path, "").want(http.StatusConflict) // it misses events still
 	set(false, hour(8), hour(12), time.Time{})
-	first := expect(hour(8).Add(-recoverBefore), hour(12).Add(recoverAfter))
+	first := expect(hour(8).Add(-10*time.Minute), hour(12).Add(recoverAfter))
+
+	set(false, hour(1).Add(time.Minute), hour(12), time.Time{}) // soon after it was made
+	expect(hour(1), hour(12).Add(recoverAfter))
+	set(false, hour(8), hour(12), time.Time{})
 
 	// What failed before counts only if this disabling followed from it.
 	notice := func(disabledAt time.Time) {
@@ -53,7 +57,7 @@ func TestARecoveryReplaysOnceWhatWasMissedAndNothingFromBeforeAPurge(t *testing.
 	if got := decode[Endpoint](c.do("GET", acme+"/"+made.ID, "").want(http.StatusOK)); got.Missed == nil || !got.Missed.FailingSince.Equal(hour(3)) {
 		t.Errorf("missed %+v", got.Missed)
 	}
-	expect(hour(3).Add(-recoverBefore), hour(12).Add(recoverAfter))
+	expect(hour(3).Add(-10*time.Minute), hour(12).Add(recoverAfter))
 	set(false, hour(8), hour(12), hour(9))
 	expect(hour(9), hour(12).Add(recoverAfter))
 	set(false, hour(8), hour(12), hour(13))
