@@ -105,7 +105,7 @@ func (s *server) registerTenants() {
 	}, s.updateTenant)
 	register(s, huma.Operation{
 		OperationID: "deleteTenant", Method: http.MethodDelete, Path: tenantPath, Tags: []string{tag}, Metadata: admin,
-		Summary: "Delete a tenant", Description: "Refused while it has endpoints. Its keys are revoked.",
+		Summary: "Delete a tenant", Description: "Refused while it has endpoints. Its keys are revoked, and its pause and its replays go with it.",
 		Responses: s.responses(nil, http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed),
 	}, s.deleteTenant)
 }
@@ -204,19 +204,36 @@ func (s *server) deleteTenant(ctx context.Context, in *deleteTenantInput) (*stru
 		if n := tx.Count(in.Tenant); n > 0 {
 			return newProblem(http.StatusConflict, "The tenant has %d endpoints. Delete them first; to stop its deliveries, suspend it.", n)
 		}
-		// A tenant of the same name that comes later must not meet old keys.
-		for id, k := range keys.all(tx, "", "") {
-			if k.Tenant == in.Tenant {
-				if err := keys.delete(tx, id); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
+		return forget(tx, in.Tenant)
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.log.InfoContext(ctx, "tenant deleted", "tenant", in.Tenant)
 	return nil, nil
+}
+
+// forget deletes what belongs to a tenant besides its endpoints: one of the same
+// name that comes later must not meet its keys, be paused, or see its replays.
+func forget(tx Tx, tenant string) error {
+	for id, k := range keys.all(tx, "", "") {
+		if k.Tenant == tenant {
+			if err := keys.delete(tx, id); err != nil {
+				return err
+			}
+		}
+	}
+	if _, paused := tx.Raw(webhook.KindPause, pauseID(tenant)); paused {
+		if err := tx.PutRaw(webhook.KindPause, pauseID(tenant), nil); err != nil {
+			return err
+		}
+	}
+	for _, kind := range [...]string{KindReplay, KindProgress, KindOnce} {
+		for id := range tx.Records(kind, tenant+"/", "") {
+			if err := tx.PutRaw(kind, id, nil); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

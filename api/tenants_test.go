@@ -1,9 +1,11 @@
 package api
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"posthorn/webhook"
 )
@@ -54,6 +56,43 @@ func TestATenantIsCreatedChangedAndDeleted(t *testing.T) {
 	want := "createTenant acme description,plan|updateTenant acme max_endpoints,plan,suspended|deleteTenant acme "
 	if s := strings.Join(ops, "|"); s != want {
 		t.Errorf("audit log %s, want %s", s, want)
+	}
+}
+
+func TestATenantThatComesAgainMeetsNothingOfTheOneBefore(t *testing.T) {
+	c := start(t, onBelt(&belt{}, nil))
+	for _, tenant := range []string{"acme", "acme2"} { // one's name begins with the other's
+		path := "/v1/tenants/" + tenant
+		c.do("POST", tenantsPath, `{"id":"`+tenant+`"}`).want(http.StatusCreated)
+		ep := decode[CreatedEndpoint](c.do("POST", path+"/endpoints", plainBody).want(http.StatusCreated))
+		c.do("POST", path+"/endpoints/"+ep.ID+"/test", "", "Idempotency-Key", "k").want(http.StatusAccepted)
+		r := decode[Replay](c.do("POST", path+"/replays", fmt.Sprintf(`{"endpoint":%q,"since":%q}`, ep.ID, ago(time.Hour))).want(http.StatusAccepted))
+		if err := c.store.Update(t.Context(), func(tx Tx) error {
+			return tx.PutRaw(KindProgress, replayKey(tenant, r.ID), []byte(`{"state":"completed"}`))
+		}); err != nil {
+			t.Fatal(err)
+		}
+		c.do("PUT", path+"/pause", "").want(http.StatusOK)
+		c.store.issue(webhook.APIKey{Tenant: tenant})
+		c.do("DELETE", path+"/endpoints/"+ep.ID, "").want(http.StatusNoContent)
+	}
+	c.do("DELETE", "/v1/tenants/acme", "").want(http.StatusNoContent)
+	left := map[string]int{}
+	for key, value := range c.store.raw {
+		kind, _, _ := strings.Cut(key, "/")
+		left[kind]++
+		if kind != "started" && (strings.Contains(key+"/", "/acme/") || strings.Contains(string(value), `"acme"`)) {
+			t.Errorf("%s is still there: %s", key, value)
+		}
+	}
+	for _, kind := range []string{kindTenant, KindKey, webhook.KindPause, KindReplay, KindProgress, KindOnce} {
+		if left[kind] != 1 {
+			t.Errorf("%d of kind %s are left, want that of the other tenant", left[kind], kind)
+		}
+	}
+	c.do("POST", tenantsPath, `{"id":"acme"}`).want(http.StatusCreated)
+	if decode[Pause](c.do("GET", "/v1/tenants/acme/pause", "").want(http.StatusOK)).Paused {
+		t.Error("the one that came again is paused")
 	}
 }
 
