@@ -22,7 +22,7 @@ type Backlog struct {
 	LastDueAt    *time.Time `json:"last_due_at" nullable:"true" doc:"The latest time at which an attempt is planned; null when none is"`
 	AgeSeconds   float64    `json:"age_seconds" doc:"Since oldest_at"`
 	Rate         float64    `json:"rate" doc:"Deliveries that ended a second, delivered or dead, while the endpoint was POSTed to in the last five minutes"`
-	DrainSeconds *float64   `json:"drain_seconds" nullable:"true" doc:"Time that the backlog needs: at that rate, and not before last_due_at. null when nothing ended in the last five minutes: then nobody knows"`
+	DrainSeconds *float64   `json:"drain_seconds" nullable:"true" doc:"Time that the backlog needs: at that rate, and not before last_due_at. null when nothing ended in the last five minutes: then nobody knows, and neither where it would take for ever"`
 	AsOf         time.Time  `json:"as_of" doc:"Up to when the ledger knows everything; what came later may be missing here. 1970-01-01 while that isn't known"`
 }
 
@@ -56,8 +56,9 @@ func (b *Backlog) estimate(now time.Time, rateLimit float64) {
 			drain = max(drain, b.LastDueAt.Sub(now).Seconds())
 		}
 	}
-	drain = math.Round(drain*10) / 10
-	b.DrainSeconds = &drain
+	if drain = math.Round(drain*10) / 10; !math.IsInf(drain, 0) { // JSON has no word for that
+		b.DrainSeconds = &drain
+	}
 }
 
 func (s *server) registerBacklog() {

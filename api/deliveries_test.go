@@ -71,6 +71,7 @@ func TestABacklogNeedsAsLongAsItsRateAndItsPlanSay(t *testing.T) {
 		{Backlog{Waiting: 100, Rate: 10}, 4, 25},
 		{Backlog{Waiting: 100, Rate: 10, LastDueAt: &due}, 0, 90},
 		{Backlog{Waiting: 100}, 5, -1},
+		{Backlog{Waiting: 100, Rate: 10}, 1e-310, -1}, // as it could be registered once
 	} {
 		c.b.OldestAt = &old
 		c.b.estimate(now, c.limit)

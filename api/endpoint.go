@@ -124,7 +124,7 @@ type EndpointCreate struct {
 	Disabled    bool              `json:"disabled,omitempty" doc:"Register without matching anything yet"`
 	OnDisable   string            `json:"on_disable,omitempty" enum:"discard,park" doc:"What becomes of what is queued when it is disabled: it is discarded (the default), or it waits"`
 	Paused      bool              `json:"paused,omitempty" doc:"Match, and let it wait"`
-	RateLimit   float64           `json:"rate_limit,omitempty" minimum:"0" doc:"Most POSTs per second; 0 means no limit"`
+	RateLimit   float64           `json:"rate_limit,omitempty" minimum:"0" doc:"Most POSTs per second, from 0.00001 (about one a day); 0 means no limit"`
 	MaxInFlight int               `json:"max_in_flight,omitempty" minimum:"0" doc:"Most concurrent POSTs; 0 means the default"`
 }
 

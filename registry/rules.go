@@ -23,6 +23,7 @@ const (
 	MaxHeaders          = 32
 	MaxHeaderBytes      = 8 << 10 // names and values together
 	MaxInFlightLimit    = 1000
+	MinRateLimit        = 0.00001 // POSTs per second, about one a day; 0 is none
 )
 
 // FieldError is one thing that is wrong with a registration, in words for the
@@ -108,8 +109,8 @@ func ValidateEndpoint(ep *webhook.Endpoint, policy Policy) []FieldError {
 		}
 	}
 	errs = append(errs, policy.headerProblems(ep)...)
-	if ep.RateLimit < 0 || math.IsNaN(ep.RateLimit) || math.IsInf(ep.RateLimit, 0) {
-		add("rate_limit", "it must be POSTs per second, a number from 0 (no limit) up")
+	if r := ep.RateLimit; r != 0 && !(r >= MinRateLimit && r <= math.MaxFloat64) { // NaN is neither
+		add("rate_limit", "it must be POSTs per second: 0 (no limit), or from 0.00001 (about one a day) up; to stop them, pause or disable the endpoint")
 	}
 	if ep.MaxInFlight < 0 || ep.MaxInFlight > MaxInFlightLimit {
 		add("max_in_flight", "it must be a number from 0 (the default) to %d", MaxInFlightLimit)

@@ -185,6 +185,19 @@ func TestHeadersThatWouldChangeTheRequestAreRefused(t *testing.T) {
 	}
 }
 
+func TestARateLimitIsOneADayAtLeastOrNone(t *testing.T) {
+	for rate, good := range map[float64]bool{
+		0: true, MinRateLimit: true, 0.5: true, 1e6: true,
+		MinRateLimit / 2: false, 1e-310: false, -1: false, math.Inf(1): false, math.NaN(): false,
+	} {
+		ep := endpoint(1)
+		ep.RateLimit = rate
+		if got := problems(ep, Policy{}); (got["rate_limit"] == "") != good {
+			t.Errorf("%v: %q", rate, got["rate_limit"])
+		}
+	}
+}
+
 func TestEveryMistakeIsListedAtOnce(t *testing.T) {
 	ep := &webhook.Endpoint{
 		ID: "x", Tenant: "a/b", URL: "http://localhost", Description: "\x00", Contract: "nope",
