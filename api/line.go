@@ -22,8 +22,9 @@ type Line interface {
 	// Body builds what is POSTed of an event under a contract. Its error says
 	// what the event lacks, and may be shown.
 	Body(contract string, e *webhook.Event) (body []byte, contentType string, err error)
-	// Event reads the event that a delivery was made of, from where it lies.
-	Event(ctx context.Context, d *DeliveryDetail) (*webhook.Event, error)
+	// Event reads the event that a tenant's delivery was made of, from where it lies.
+	// It is never another tenant's.
+	Event(ctx context.Context, tenant string, d *DeliveryDetail) (*webhook.Event, error)
 	// Put puts a run of a delivery on the line, and returns when Kafka has it.
 	// The registry's version and the body's ID are filled in. When its context
 	// ends earlier, the delivery may be on the line all the same.

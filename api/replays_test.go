@@ -31,8 +31,8 @@ func (b *belt) Body(contract string, e *webhook.Event) ([]byte, string, error) {
 	return append([]byte(e.Type+" "), e.Data...), "application/json", nil
 }
 
-func (b *belt) Event(_ context.Context, d *DeliveryDetail) (*webhook.Event, error) {
-	if b.gone {
+func (b *belt) Event(_ context.Context, tenant string, d *DeliveryDetail) (*webhook.Event, error) {
+	if b.gone || tenant != "acme" {
 		return nil, ErrEventGone
 	}
 	return &webhook.Event{ID: d.EventID, Source: d.EventSource, Type: d.EventType, Data: []byte("again")}, nil

@@ -76,7 +76,7 @@ func (s *server) bodyAgain(ctx context.Context, ep *webhook.Endpoint, old *Deliv
 		}
 		return []byte(*old.Payload), nil
 	}
-	e, err := s.cfg.Line.Event(ctx, old)
+	e, err := s.cfg.Line.Event(ctx, d.Tenant, old)
 	if errors.Is(err, ErrEventGone) {
 		return nil, newProblem(http.StatusGone, "The ledger no longer keeps this delivery's body, and its event is no longer on its topic.")
 	}

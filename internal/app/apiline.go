@@ -50,7 +50,7 @@ func (a *apiLine) Body(contract string, e *webhook.Event) ([]byte, string, error
 }
 
 // Event implements api.Line.
-func (a *apiLine) Event(ctx context.Context, d *api.DeliveryDetail) (*webhook.Event, error) {
+func (a *apiLine) Event(ctx context.Context, tenant string, d *api.DeliveryDetail) (*webhook.Event, error) {
 	if d.Source == nil {
 		return nil, fmt.Errorf("%w: it was none of a topic", api.ErrEventGone)
 	}
@@ -61,7 +61,7 @@ func (a *apiLine) Event(ctx context.Context, d *api.DeliveryDetail) (*webhook.Ev
 	if err != nil {
 		return nil, err
 	}
-	if e.ID != d.EventID || e.Source != d.EventSource {
+	if !isEvent(e, tenant, d.EventType, d.EventSource, d.EventID) {
 		return nil, fmt.Errorf("%w: another event lies at its place", api.ErrEventGone)
 	}
 	return e, nil

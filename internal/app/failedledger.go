@@ -47,7 +47,7 @@ func (f *failedLedger) Page(ctx context.Context, r *webhook.Replay, after string
 			continue
 		}
 		d := webhook.Delivery{
-			ID: row.DeliveryID, EventID: row.EventID, EventSource: row.EventSource, EventType: row.EventType,
+			ID: row.DeliveryID, Tenant: r.Tenant, EventID: row.EventID, EventSource: row.EventSource, EventType: row.EventType,
 			Contract: row.Contract, ContentType: row.ContentType, Traceparent: row.Traceparent,
 			Source: webhook.Position{Topic: row.SourceTopic, Partition: row.SourcePartition, Offset: row.SourceOffset},
 		}
@@ -73,7 +73,7 @@ func (f *failedLedger) again(ctx context.Context, d *webhook.Delivery) error {
 	if err != nil {
 		return err
 	}
-	if e.ID != d.EventID || e.Source != d.EventSource {
+	if !isEvent(e, d.Tenant, d.EventType, d.EventSource, d.EventID) {
 		return nil // another topic under the old name
 	}
 	body, contentType, err := f.bodies.Body(d.Contract, e)

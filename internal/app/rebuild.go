@@ -36,3 +36,10 @@ func (l *Line) rebuilder(log *eventlog.Log, events *sourceEvents) func(ctx conte
 		return task.Event, nil
 	}
 }
+
+// isEvent reports whether an event that was read again is the one that a delivery
+// was made of. A topic that was made anew has others at the old places, and may have
+// them under the old IDs: of another tenant, none must get out.
+func isEvent(e *webhook.Event, tenant, eventType, source, id string) bool {
+	return e.Tenant == tenant && e.Type == eventType && e.Source == source && e.ID == id
+}
