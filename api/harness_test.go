@@ -40,6 +40,8 @@ type memory struct {
 	// before runs in front of each Update, and fails it.
 	before func(ctx context.Context) error
 	after  func() // behind each commit
+	// clock is the time of every change, if it is set.
+	clock time.Time
 }
 
 func newMemory() *memory { return &memory{endpoints: map[string]*webhook.Endpoint{}} }
@@ -124,7 +126,11 @@ func (m *memory) Update(ctx context.Context, change func(Tx) error) error {
 		if try > 0 && m.rival != nil {
 			m.rival(m.endpoints)
 		}
-		tx = &memoryTx{now: time.Now().UTC(), state: maps.Clone(m.endpoints), memoryRecords: memoryRecords{maps.Clone(m.raw)}}
+		now := m.clock
+		if now.IsZero() {
+			now = time.Now().UTC()
+		}
+		tx = &memoryTx{now: now, state: maps.Clone(m.endpoints), memoryRecords: memoryRecords{maps.Clone(m.raw)}}
 		if err := change(tx); err != nil {
 			return fmt.Errorf("changing registry: %w", err)
 		}

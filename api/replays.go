@@ -124,7 +124,7 @@ func (s *server) createReplay(ctx context.Context, in *createReplayInput) (*crea
 		if err := sweepReplays(tx, r.Tenant); err != nil {
 			return nil, err
 		}
-		r.Run = tx.Now().UnixMilli()
+		r.Run = freeRun(tx, r)
 		if in.Body.Until.IsZero() {
 			r.Until = tx.Now()
 		}
@@ -176,6 +176,23 @@ func (s *server) checkReplay(c *ReplayCreate, r *webhook.Replay) []FieldError {
 		errs = append(errs, FieldError{"path.tenant", "no tenant's name holds a slash"})
 	}
 	return errs
+}
+
+// freeRun returns the run of a new replay: the time of its request, or the first
+// moment after it that is no other replay's of the endpoint. Of two in one run, the
+// deliveries that both make would be made once.
+func freeRun(tx Tx, r *webhook.Replay) int64 {
+	taken := make(map[int64]bool)
+	for _, other := range replays.all(tx, r.Tenant+"/", "") {
+		if other.EndpointID == r.EndpointID {
+			taken[other.Run] = true
+		}
+	}
+	run := tx.Now().UnixMilli()
+	for taken[run] {
+		run++
+	}
+	return run
 }
 
 // sweepReplays refuses one too many, and removes those that ended long ago.

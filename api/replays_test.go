@@ -205,6 +205,19 @@ func TestAReplayIsCreatedOncePerKeyAndTakenUpWithItsRecord(t *testing.T) {
 	none.do("POST", acmeReplays, fmt.Sprintf(`{"endpoint":%q,"since":%q,"kind":"retry"}`, ours.ID, ago(time.Hour))).want(http.StatusServiceUnavailable)
 }
 
+func TestReplaysOfOneMomentToOneEndpointAreRunsOfTheirOwn(t *testing.T) {
+	c := start(t, onBelt(&belt{}, nil))
+	one, other := c.create(plainBody), c.create(plainBody)
+	c.store.clock = time.Now().UTC()
+	at := c.store.clock.UnixMilli()
+	replay := func(id string) int64 {
+		return decode[Replay](c.do("POST", acmeReplays, fmt.Sprintf(`{"endpoint":%q,"since":%q}`, id, ago(time.Hour))).want(http.StatusAccepted)).Run
+	}
+	if got, want := []int64{replay(one.ID), replay(one.ID), replay(other.ID), replay(one.ID)}, []int64{at, at + 1, at, at + 2}; !slices.Equal(got, want) {
+		t.Errorf("runs %d, want %d", got, want)
+	}
+}
+
 func TestAReplayIsPausedResumedAndCancelledUntilItEnds(t *testing.T) {
 	c := start(t, onBelt(&belt{}, nil))
 	ep := c.create(plainBody)

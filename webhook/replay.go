@@ -26,7 +26,7 @@ type Replay struct {
 	// Kind is [ReplayEvents] or [ReplayFailed].
 	Kind string `json:"kind"`
 	// Run names the run of every delivery that it makes: the Unix milliseconds
-	// of the request.
+	// of the request, or the next that no other replay of the endpoint has.
 	Run int64 `json:"run"`
 	// Since and Until are a range of Kafka timestamps of events, for
 	// [ReplayFailed] of begun_at. Until isn't included and never zero.
