@@ -66,7 +66,7 @@ func (tx *watchedTx) PutRaw(kind, id string, value []byte) error {
 }
 
 // bookkeeping are the members of records that aren't a user's.
-var bookkeeping = []string{"id", "tenant", "version", "created_at", "updated_at", "once", "request", "hash"}
+var bookkeeping = []string{"id", "tenant", "version", "created_at", "updated_at", "purged_at", "once", "request", "hash"}
 
 // changedFields names the members of the JSON of two records that differ; nil
 // instead of a record has none.

@@ -95,7 +95,7 @@ func viewOf(ep *webhook.Endpoint) Endpoint {
 		MaxInFlight: ep.MaxInFlight, CreatedAt: ep.CreatedAt, UpdatedAt: ep.UpdatedAt, Version: ep.Version,
 	}
 	v.Filter, v.Paused, v.OnDisable, v.PurgeBefore = ep.Filter, ep.Paused, onDisableDiscard, ep.PurgeBefore
-	v.Purging = !ep.PurgeBefore.IsZero() && time.Since(ep.PurgeBefore) < purgeSurfaces
+	v.Purging = !ep.PurgeBefore.IsZero() && time.Since(ep.Purged()) < purgeSurfaces
 	if ep.OnDisable == webhook.OnDisablePark {
 		v.OnDisable = onDisablePark
 	}

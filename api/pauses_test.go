@@ -59,12 +59,17 @@ func TestAPurgeIsATimeThatOnlyMovesForward(t *testing.T) {
 	}
 	hour := time.Now().Add(-time.Hour).UTC().Truncate(time.Second)
 	old := decode[Endpoint](c.do("PUT", path+"/purge", `{"before":"`+hour.Format(time.RFC3339)+`"}`).want(http.StatusOK))
-	if !old.PurgeBefore.Equal(hour) || old.Purging || old.Version != 2 {
-		t.Errorf("an hour ago: %+v", old)
+	if !old.PurgeBefore.Equal(hour) || !old.Purging || old.Version != 2 {
+		t.Errorf("of what is older than an hour, just now: %+v", old)
 	}
 	now := decode[Endpoint](c.do("PUT", path+"/purge", "", "If-Match", `"2"`).want(http.StatusOK))
 	if time.Since(now.PurgeBefore) > time.Minute || !now.Purging || now.Version != 3 {
 		t.Errorf("now: %+v", now)
+	}
+	for _, long := range []webhook.Endpoint{{PurgeBefore: hour, PurgedAt: hour.Add(time.Minute)}, {PurgeBefore: hour}} {
+		if viewOf(&long).Purging {
+			t.Errorf("it was purged an hour ago: %+v", long)
+		}
 	}
 	back := decode[Endpoint](c.do("PUT", path+"/purge", `{"before":"`+hour.Format(time.RFC3339)+`"}`).want(http.StatusOK))
 	if !back.PurgeBefore.Equal(now.PurgeBefore) || back.Version != 3 {

@@ -63,7 +63,7 @@ func (s *server) purgeEndpoint(ctx context.Context, in *purgeInput) (*endpointOu
 		if changed = at.After(ep.PurgeBefore); !changed {
 			return nil, nil
 		}
-		ep.PurgeBefore = at
+		ep.PurgeBefore, ep.PurgedAt = at, tx.Now()
 		return endpointNote(old, ep), tx.Put(ep)
 	})
 	if err != nil {

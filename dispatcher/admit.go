@@ -220,7 +220,7 @@ func (d *Dispatcher) EndpointChanged(id string) {
 	if wanted {
 		d.lanes.Limits(now, id, e.RateLimit, e.MaxInFlight)
 	}
-	if !wanted || e.Parked != "" || now.Sub(e.PurgeBefore) < purgedLately {
+	if !wanted || e.Parked != "" || now.Sub(e.Purged) < purgedLately {
 		for _, j := range d.lanes.RemoveKey(id, nil) {
 			d.admit(now, j, &acts)
 		}

@@ -54,6 +54,31 @@ func TestAnEndpointDisabledStopsAtOnceAlsoForWhatIsQueued(t *testing.T) {
 	})
 }
 
+func TestAPurgeDiscardsWhatIsQueuedAtOnceHoweverOldItIs(t *testing.T) {
+	dispatching(t, nil, func(b *bench) {
+		b.endpoint("e")
+		b.setAnswer(func(ctx context.Context, _ string, _ int) send.Result { return after(ctx, time.Hour, status(200)) })
+		old := b.many(20, "e")
+		for _, d := range old {
+			d.MatchedAt = d.MatchedAt.Add(-2 * time.Hour)
+		}
+		tickets := b.take(newLease(), old...)
+		time.Sleep(time.Second)
+		posts := len(b.postsTo("e"))
+		b.mu.Lock()
+		e := b.endpoints["e"]
+		e.PurgeBefore, e.Purged = time.Now().Add(-time.Hour), time.Now()
+		b.endpoints["e"] = e
+		b.mu.Unlock()
+		b.EndpointChanged("e")
+		synctest.Wait()
+		ss := b.settlements(webhook.KindDiscard)
+		if posts == 0 || posts == 20 || len(ss) != 20-posts || ss[0].Reason != webhook.ReasonPurged || finished(tickets) != len(ss) {
+			t.Errorf("%d of 20 under way, %d discarded at once: %+v", posts, len(ss), ss)
+		}
+	})
+}
+
 func TestARaisedLimitCountsAtOnceAlsoForWhatIsQueued(t *testing.T) {
 	dispatching(t, nil, func(b *bench) {
 		b.endpoint("e")

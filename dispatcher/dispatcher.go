@@ -60,9 +60,9 @@ type Endpoint struct {
 	// Parked is why nothing is POSTed for now, though it shall be later; "" if
 	// nothing speaks against it.
 	Parked webhook.Reason
-	// PurgeBefore is when the endpoint's backlog was last purged: what was
-	// matched before is discarded. Zero: never.
-	PurgeBefore time.Time
+	// PurgeBefore is up to when the endpoint's backlog was last purged: what was
+	// matched before is discarded; and Purged is when that was asked for. Zero: never.
+	PurgeBefore, Purged time.Time
 	// BreakerOpen says that an earlier owner left the breaker open.
 	BreakerOpen bool
 	// Ref is the directory's own; it comes back in [Directory.Sign].

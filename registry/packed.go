@@ -73,7 +73,7 @@ func appendState(b []byte, ep *webhook.Endpoint) []byte {
 	set(hasOnDisable, ep.OnDisable != "")
 	set(hasDisabled, ep.DisabledReason != "" || !ep.DisabledAt.IsZero())
 	set(hasEnabled, !ep.EnabledAt.IsZero())
-	set(hasPurge, !ep.PurgeBefore.IsZero())
+	set(hasPurge, !ep.PurgeBefore.IsZero() || !ep.PurgedAt.IsZero())
 	b = append(b, has)
 	if has&hasOnDisable != 0 {
 		b = appendText(b, string(ep.OnDisable))
@@ -85,7 +85,7 @@ func appendState(b []byte, ep *webhook.Endpoint) []byte {
 		b = appendTime(b, ep.EnabledAt)
 	}
 	if has&hasPurge != 0 {
-		b = appendTime(b, ep.PurgeBefore)
+		b = appendTime(appendTime(b, ep.PurgeBefore), ep.PurgedAt)
 	}
 	return b
 }
@@ -104,7 +104,7 @@ func (p *unpacker) state(ep *webhook.Endpoint) {
 		ep.EnabledAt = p.time()
 	}
 	if has&hasPurge != 0 {
-		ep.PurgeBefore = p.time()
+		ep.PurgeBefore, ep.PurgedAt = p.time(), p.time()
 	}
 }
 

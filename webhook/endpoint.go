@@ -38,7 +38,9 @@ type Endpoint struct {
 	// Paused keeps everything waiting: it is matched, and nothing is POSTed.
 	Paused bool `json:"paused,omitempty"`
 	// PurgeBefore discards what was matched before it, when it surfaces.
+	// PurgedAt is when that was asked for, which may be later.
 	PurgeBefore time.Time `json:"purge_before,omitzero"`
+	PurgedAt    time.Time `json:"purged_at,omitzero"`
 	// RateLimit is the most POSTs per second; 0 means no limit.
 	RateLimit float64 `json:"rate_limit,omitempty"`
 	// MaxInFlight is the most concurrent POSTs; 0 means the line's default.
@@ -47,6 +49,15 @@ type Endpoint struct {
 	UpdatedAt   time.Time `json:"updated_at"`
 	// Version counts the endpoint's changes, from 1; it is the ETag.
 	Version int64 `json:"version"`
+}
+
+// Purged returns when the endpoint's backlog was last purged; zero for never. What
+// an earlier version has written says only before when.
+func (ep *Endpoint) Purged() time.Time {
+	if ep.PurgedAt.After(ep.PurgeBefore) {
+		return ep.PurgedAt
+	}
+	return ep.PurgeBefore
 }
 
 // SealedSecret is one signing secret, encrypted with the keyset. The

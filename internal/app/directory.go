@@ -123,8 +123,8 @@ func (d *directory) Endpoint(id string) (dispatcher.Endpoint, bool) {
 		d.mu.Unlock()
 	}
 	e := t.endpoint
-	out := dispatcher.Endpoint{URL: t.url, Suspended: d.store.Suspended(e.Tenant), RateLimit: e.RateLimit, MaxInFlight: e.MaxInFlight, PurgeBefore: e.PurgeBefore,
-		BreakerOpen: t.breakerOpen, Ref: t}
+	out := dispatcher.Endpoint{URL: t.url, Suspended: d.store.Suspended(e.Tenant), RateLimit: e.RateLimit, MaxInFlight: e.MaxInFlight,
+		PurgeBefore: e.PurgeBefore, Purged: e.Purged(), BreakerOpen: t.breakerOpen, Ref: t}
 	switch {
 	case e.Disabled && e.OnDisable == webhook.OnDisablePark:
 		out.Parked = webhook.ReasonEndpointDisabled
