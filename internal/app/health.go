@@ -51,6 +51,7 @@ type health struct {
 
 // endpointHealth is what is remembered of one endpoint.
 type endpointHealth struct {
+	active  time.Time // since when what it does counts
 	state   lifecycle.State
 	sent    lifecycle.State // as we recorded it last
 	noticed int             // percent that a notice was raised for
@@ -79,7 +80,7 @@ func (h *health) settled(s *webhook.Settlement) {
 	}
 	before := e.state
 	e.seen = now
-	e.state = e.state.After(o, now)
+	e.state = e.state.After(o, now, e.active)
 	if matched {
 		e.state = e.state.Seen(s.MatchedAt)
 	}
@@ -156,9 +157,9 @@ func (h *health) of(id string, now time.Time) *endpointHealth {
 		if !ok {
 			return nil
 		}
-		e = &endpointHealth{saved: now}
+		e = &endpointHealth{active: activeSince(ep), saved: now}
 		e.sent = healthOf(h.store.Raw(registry.KindHealth, id))
-		e.state = e.sent.Since(activeSince(ep))
+		e.state = e.sent.Since(e.active)
 		h.endpoints[id] = e
 	}
 	return e
@@ -227,8 +228,9 @@ func (h *health) changed(kind, id string) {
 		delete(h.endpoints, id)
 		return
 	}
-	if was := e.state; was.Since(activeSince(ep)) != was { // enabled again: a new beginning
-		e.state, e.noticed, e.changed = was.Since(activeSince(ep)), 0, true
+	e.active = activeSince(ep)
+	if was := e.state; was.Since(e.active) != was { // enabled again: a new beginning
+		e.state, e.noticed, e.changed = was.Since(e.active), 0, true
 	}
 }
 

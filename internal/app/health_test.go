@@ -9,9 +9,34 @@ import (
 	"time"
 
 	"posthorn/contract"
+	"posthorn/registry"
 	"posthorn/registry/lifecycle"
 	"posthorn/webhook"
 )
+
+func TestAnEndpointCreatedByAClockThatIsAheadFailsFromThenOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := registry.NewStore()
+		ahead := time.Now().Add(3*time.Second + 456*time.Microsecond).UTC()
+		value, err := json.Marshal(webhook.Endpoint{ID: "ep_a", Tenant: "acme", URL: "https://example.com", Contract: contract.Default, CreatedAt: ahead, UpdatedAt: ahead, Version: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Apply([]byte("endpoint/ep_a"), value); err != nil {
+			t.Fatal(err)
+		}
+		var got []notice
+		h := &health{policy: lifecycle.Policy{Exhausted: 2}, contracts: contract.Builtin(), events: "posthorn.events", store: store,
+			log: slog.New(slog.DiscardHandler), raise: func(n notice) bool { got = append(got, n); return true }, endpoints: map[string]*endpointHealth{}}
+		for range 2 {
+			h.settled(&webhook.Settlement{EndpointID: "ep_a", Contract: contract.Default, Kind: webhook.KindAttempt, Outcome: webhook.OutcomeDead, Origin: webhook.OriginResend})
+			time.Sleep(time.Second)
+		}
+		if len(got) != 2 || got[1].percent != 100 || !got[1].state.FailingSince.Equal(ahead) {
+			t.Errorf("it was told %+v, want 50 and 100 percent since %v", got, ahead)
+		}
+	})
+}
 
 func TestAnEndpointThatWaversIsRecordedHourlyAndOneThatFailsOnceAMinuteIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

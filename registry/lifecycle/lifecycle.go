@@ -37,14 +37,20 @@ const (
 	Waited                       // it is paused: no attempts, no judgement
 )
 
-// After returns the state after an observation at a time.
-func (s State) After(o Observation, at time.Time) State {
+// After returns the state after an observation at a time, of an endpoint that has
+// been active (created, or enabled again) since another. The two are of different
+// hosts' clocks: an occurrence begins no earlier than the endpoint is active, or it
+// would be taken for one of before.
+func (s State) After(o Observation, at, active time.Time) State {
 	switch o {
 	case Delivered, Waited:
 		s.FailingSince, s.Exhausted = time.Time{}, 0
 	case Failed, Exhausted:
 		if s.FailingSince.IsZero() {
 			s.FailingSince = at.UTC().Truncate(time.Millisecond)
+			if s.FailingSince.Before(active) {
+				s.FailingSince = active.UTC()
+			}
 		}
 		if o == Exhausted {
 			s.Exhausted++
@@ -62,8 +68,8 @@ func (s State) Seen(at time.Time) State {
 	return s
 }
 
-// Since returns the state of an endpoint that has been active (created, or
-// enabled again) only since a time: what was observed before doesn't count.
+// Since returns the state of an endpoint that has been active only since a time:
+// what was observed before doesn't count.
 func (s State) Since(active time.Time) State {
 	if s.FailingSince.Before(active) {
 		s.FailingSince, s.Exhausted = time.Time{}, 0

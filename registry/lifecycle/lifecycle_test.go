@@ -20,7 +20,7 @@ func TestOneSuccessEndsAnOccurrenceAndOnlyDeathsCountAsExhausted(t *testing.T) {
 		{Nothing, true, 1}, {Exhausted, true, 2}, {Delivered, false, 0}, {Exhausted, true, 1}, {Waited, false, 0}, {Failed, true, 0},
 	} {
 		before := s
-		s = s.After(tt.o, start.Add(time.Duration(i)*time.Hour))
+		s = s.After(tt.o, start.Add(time.Duration(i)*time.Hour), start)
 		if s.FailingSince.IsZero() == tt.failing || s.Exhausted != tt.exhausted {
 			t.Errorf("%d: %+v after %v of %+v", i, s, tt.o, before)
 		}
@@ -72,6 +72,18 @@ func TestWhatWasObservedBeforeAnEndpointWasEnabledDoesNotCount(t *testing.T) {
 	}
 	if got := s.Since(start.Add(1)); !got.FailingSince.IsZero() || got.Exhausted != 0 || !got.LastEvent.Equal(s.LastEvent) {
 		t.Errorf("enabled after: %+v", got)
+	}
+}
+
+func TestAnOccurrenceBeginsNoEarlierThanTheEndpointIsActiveWhateverTheClocksSay(t *testing.T) {
+	for _, active := range []time.Time{start.Add(3 * time.Second), start.Add(1234567), start.Add(1), start, start.Add(-time.Hour)} {
+		s := State{}.After(Failed, start.Add(1), active)
+		if s.FailingSince.IsZero() || s.Since(active) != s || s.FailingSince.After(active) && !s.FailingSince.Equal(start) {
+			t.Errorf("active since %v, it fails since %v", active, s.FailingSince)
+		}
+		if later := s.After(Exhausted, start.Add(time.Minute), active); !later.FailingSince.Equal(s.FailingSince) {
+			t.Errorf("active since %v, the occurrence began anew at %v", active, later.FailingSince)
+		}
 	}
 }
 
