@@ -37,6 +37,9 @@ const (
 	noticesWaiting, noticesAtOnce = 4096, 64
 	// noticeAgain is the wait after one could not be written.
 	noticeAgain = 5 * time.Second
+	// changeSeen is how long after an endpoint's change the last attempt begins that
+	// knows nothing of it.
+	changeSeen = 2 * time.Second
 	// inactiveEvery is how often endpoints without events are looked for, the first
 	// time within inactiveFirst: a process may not live for an hour.
 	inactiveEvery, inactiveFirst = time.Hour, 5 * time.Minute
@@ -133,8 +136,8 @@ func (ns *notices) change(tx *registry.Tx, n notice) (string, error) {
 	active := activeSince(ep)
 	switch n.reason {
 	case webhook.DisabledGone:
-		if n.at.Before(active) {
-			return "", nil
+		if n.at.Before(ep.UpdatedAt.Add(changeSeen)) {
+			return "", nil // it may have been asked at an earlier URL; one that is gone says so again
 		}
 	case webhook.DisabledInactive:
 		if !lifecycle.Inactive(healthOf(tx.Raw(registry.KindHealth, ep.ID)), active, n.inactiveFor, tx.Now()) {
