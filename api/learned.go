@@ -36,11 +36,11 @@ func missedOf(from Records, ep *webhook.Endpoint) *Missed {
 	}
 	m := &Missed{From: ep.DisabledAt, Until: ep.EnabledAt}
 	var n struct {
-		FailingSince time.Time `json:"failing_since"`
-		DisabledAt   time.Time `json:"disabled_at"`
+		DisabledAt  time.Time `json:"disabled_at"`
+		MissedSince time.Time `json:"missed_since"`
 	}
 	if value, ok := from.Raw(kindNotice, ep.ID); ok && json.Unmarshal(value, &n) == nil && n.DisabledAt.Equal(ep.DisabledAt) {
-		m.FailingSince = n.FailingSince
+		m.FailingSince = n.MissedSince
 	}
 	return m
 }

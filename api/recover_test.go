@@ -44,7 +44,8 @@ func TestARecoveryReplaysOnceWhatWasMissedAndNothingFromBeforeAPurge(t *testing.
 
 	// What failed before counts only if this disabling followed from it.
 	notice := func(disabledAt time.Time) {
-		value := fmt.Sprintf(`{"failing_since":%q,"percent":100,"disabled_at":%q}`, hour(3).Format(time.RFC3339), disabledAt.Format(time.RFC3339))
+		// It fails again since, and was warned of that.
+		value := fmt.Sprintf(`{"failing_since":%q,"percent":50,"disabled_at":%q,"missed_since":%q}`, hour(14).Format(time.RFC3339), disabledAt.Format(time.RFC3339), hour(3).Format(time.RFC3339))
 		if err := c.store.Update(t.Context(), func(tx Tx) error { return tx.PutRaw(kindNotice, made.ID, []byte(value)) }); err != nil {
 			t.Fatal(err)
 		}

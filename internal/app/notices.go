@@ -120,11 +120,14 @@ func (ns *notices) write(ctx context.Context, n notice) {
 
 // warned is the record "notice/<endpoint ID>": the last warning of an
 // occurrence, so that no owner warns of it twice, and what is to be recovered
-// after one that ended in disabling.
+// after the last one that ended in disabling, which may be an earlier one.
 type warned struct {
 	FailingSince time.Time `json:"failing_since"`
 	Percent      int       `json:"percent"`
-	DisabledAt   time.Time `json:"disabled_at,omitzero"` // at 100 percent
+	// DisabledAt is when it was last disabled after failing, MissedSince since when
+	// it had failed by then.
+	DisabledAt  time.Time `json:"disabled_at,omitzero"`
+	MissedSince time.Time `json:"missed_since,omitzero"`
 }
 
 // change decides under the lock; it returns what was done, if anything.
@@ -164,7 +167,7 @@ func (ns *notices) change(tx *registry.Tx, n notice) (string, error) {
 		return "", err
 	}
 	if !n.state.FailingSince.IsZero() {
-		if err := ns.told(tx, ep.ID, warned{n.state.FailingSince, n.percent, ep.DisabledAt}); err != nil {
+		if err := ns.told(tx, ep.ID, warned{n.state.FailingSince, n.percent, ep.DisabledAt, n.state.FailingSince}); err != nil {
 			return "", err
 		}
 	}
@@ -181,7 +184,7 @@ func (ns *notices) warn(tx *registry.Tx, ep *webhook.Endpoint, n notice) (string
 	if before.FailingSince.Equal(n.state.FailingSince) && before.Percent >= n.percent {
 		return "", nil
 	}
-	if err := ns.told(tx, ep.ID, warned{FailingSince: n.state.FailingSince, Percent: n.percent}); err != nil {
+	if err := ns.told(tx, ep.ID, warned{n.state.FailingSince, n.percent, before.DisabledAt, before.MissedSince}); err != nil {
 		return "", err
 	}
 	data := noticeData{EndpointID: ep.ID, Reason: n.reason, Percent: n.percent}

@@ -2,10 +2,13 @@ package app
 
 import (
 	"context"
+	"encoding/json"
+	"net/http"
 	"testing"
 	"time"
 
 	"posthorn/registry"
+	"posthorn/registry/lifecycle"
 	"posthorn/webhook"
 )
 
@@ -41,6 +44,51 @@ func TestAnEndpointIsNotGoneForWhatItsReceiverOfBeforeAChangeAnswered(t *testing
 		}
 		if got := gone(changed.Add(changeSeen)); !got.Disabled || got.DisabledReason != webhook.DisabledGone {
 			t.Errorf("gone since its change: %+v", got)
+		}
+	})
+}
+
+func TestWhatWasMissedIsStillKnownWhenTheEndpointFailsAgain(t *testing.T) {
+	inVirtualTime(t, nil, func(w *world) {
+		w.endpoint("a", "order.*")
+		admin := w.apiProcess()
+		ns, _ := w.notices()
+		const path = "/v1/tenants/acme/endpoints/ep_a"
+		time.Sleep(time.Minute)
+		begun := time.Now().UTC()
+		fails := func(percent int, since time.Time) {
+			ns.write(context.Background(), notice{endpointID: "ep_a", percent: percent, reason: webhook.DisabledFailing, state: lifecycle.State{FailingSince: since}, at: time.Now()})
+		}
+		missed := func() time.Time {
+			time.Sleep(time.Second) // the API follows the registry
+			var e struct {
+				Missed struct {
+					FailingSince time.Time `json:"failing_since"`
+				} `json:"missed"`
+			}
+			if err := json.Unmarshal(ask(admin, "GET", path, "").Body.Bytes(), &e); err != nil {
+				t.Error(err)
+			}
+			return e.Missed.FailingSince
+		}
+		fails(100, begun)
+		time.Sleep(time.Minute)
+		if a := ask(admin, "PATCH", path, `{"disabled":false}`); a.Code != http.StatusOK {
+			t.Fatal(a.Body)
+		}
+		if got := missed(); !got.Equal(begun) {
+			t.Errorf("it failed since %v before it was disabled, want %v", got, begun)
+		}
+		for _, percent := range []int{50, 75} {
+			time.Sleep(time.Minute)
+			again := time.Now().UTC()
+			fails(percent, again)
+			if got := missed(); !got.Equal(begun) {
+				t.Errorf("after a warning of %d percent it failed since %v before it was disabled, want %v", percent, got, begun)
+			}
+			if n := len(w.operational()); n != map[int]int{50: 2, 75: 3}[percent] {
+				t.Errorf("%d operational events at %d percent", n, percent)
+			}
 		}
 	})
 }
