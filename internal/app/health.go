@@ -148,6 +148,15 @@ func (h *health) gone(s *webhook.Settlement) bool {
 	return ok && c.Gone(s.Status)
 }
 
+// fails reports whether an occurrence of failing goes on, as far as this process
+// knows: not if it ended, or if another owns the endpoint.
+func (h *health) fails(id string, since time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := h.endpoints[id]
+	return e != nil && e.state.FailingSince.Equal(since)
+}
+
 // of returns what is remembered of an endpoint, nil for one that the registry
 // doesn't know. The lock is held.
 func (h *health) of(id string, now time.Time) *endpointHealth {

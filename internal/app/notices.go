@@ -62,9 +62,11 @@ type notices struct {
 	contracts contract.Set
 	events    string // topics
 	audit     string
-	count     func(event string)
-	log       *slog.Logger
-	waiting   chan notice
+	// fails reports whether an occurrence of failing still goes on.
+	fails   func(endpointID string, since time.Time) bool
+	count   func(event string)
+	log     *slog.Logger
+	waiting chan notice
 }
 
 // raise takes a notice in; false if too many wait.
@@ -149,6 +151,11 @@ func (ns *notices) change(tx *registry.Tx, n notice) (string, error) {
 	case webhook.DisabledFailing, webhook.DisabledExhausted, webhook.DisabledRequested:
 		if n.state.FailingSince.Before(active) {
 			return "", nil // it was enabled again since
+		}
+		// The notice may have waited for long, since the registry couldn't be
+		// written. Another owner by now raises its own.
+		if !ns.fails(ep.ID, n.state.FailingSince) {
+			return "", nil
 		}
 	}
 	if n.percent < 100 {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"posthorn/contract"
 	"posthorn/registry"
 	"posthorn/registry/lifecycle"
 	"posthorn/webhook"
@@ -17,7 +18,8 @@ import (
 func (w *world) notices() (*notices, *registry.Writer) {
 	w.t.Helper()
 	store, writer := w.registryLock()
-	return &notices{writer: writer, store: store, events: "posthorn.events", audit: "posthorn.audit", count: func(string) {}, log: w.log}, writer
+	return &notices{writer: writer, store: store, events: "posthorn.events", audit: "posthorn.audit",
+		fails: func(string, time.Time) bool { return true }, count: func(string) {}, log: w.log}, writer
 }
 
 func TestAnEndpointIsNotGoneForWhatItsReceiverOfBeforeAChangeAnswered(t *testing.T) {
@@ -89,6 +91,44 @@ func TestWhatWasMissedIsStillKnownWhenTheEndpointFailsAgain(t *testing.T) {
 			if n := len(w.operational()); n != map[int]int{50: 2, 75: 3}[percent] {
 				t.Errorf("%d operational events at %d percent", n, percent)
 			}
+		}
+	})
+}
+
+func TestANoticeThatWaitedUntilTheEndpointWasWellAgainDisablesNobody(t *testing.T) {
+	inVirtualTime(t, nil, func(w *world) {
+		ns, _ := w.notices()
+		h := &health{policy: lifecycle.Policy{Exhausted: 2}, contracts: contract.Builtin(), events: "posthorn.events", store: ns.store, log: w.log, endpoints: map[string]*endpointHealth{}}
+		ns.fails = h.fails
+		for name, recovers := range map[string]bool{"well": true, "fails": false, "anew": true} {
+			id := w.endpoint(name, "order.*").ID
+			time.Sleep(time.Second) // the store follows
+			var raised []notice
+			h.raise = func(n notice) bool { raised = append(raised, n); return true }
+			settle := func(o webhook.Outcome) {
+				time.Sleep(time.Second)
+				h.settled(&webhook.Settlement{EndpointID: id, Contract: contract.Default, Kind: webhook.KindAttempt, Outcome: o, Origin: webhook.OriginMatch, MatchedAt: time.Now()})
+			}
+			settle(webhook.OutcomeDead)
+			settle(webhook.OutcomeDead)
+			if recovers {
+				settle(webhook.OutcomeDelivered)
+			}
+			if name == "anew" {
+				settle(webhook.OutcomeRetry) // another occurrence
+			}
+			if len(raised) != 2 || raised[1].percent != 100 {
+				t.Fatalf("%s: it was told %+v", name, raised)
+			}
+			for _, n := range raised {
+				ns.write(context.Background(), n)
+			}
+			if got := w.stored(id); got.Disabled == recovers {
+				t.Errorf("%s: %+v", name, got)
+			}
+		}
+		if got := w.operational(); len(got) != 2 || got[0].subject != "ep_fails" || got[1].subject != "ep_fails" {
+			t.Errorf("operational events %+v", got)
 		}
 	})
 }

@@ -128,6 +128,7 @@ func (l *Line) buildHealth() (*health, error) {
 		contracts: l.contracts, store: l.store, send: l.learn.send, events: events, raise: ns.raise, log: l.log,
 		endpoints: make(map[string]*endpointHealth),
 	}
+	ns.fails = h.fails
 	l.onChange = append(l.onChange, h.changed)
 	l.goBackground(h.run)
 	l.goBackground(ns.run)
