@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
-	"math"
 	"slices"
 	"sync"
 	"time"
@@ -45,20 +44,23 @@ type health struct {
 	log   *slog.Logger
 
 	mu        sync.Mutex
+	leases    map[int32]lease // of the partitions that are ours
 	endpoints map[string]*endpointHealth
 	urgent    []string // IDs of those whose changes don't wait for their hour
 }
 
 // endpointHealth is what is remembered of one endpoint.
 type endpointHealth struct {
-	active  time.Time // since when what it does counts
-	state   lifecycle.State
-	sent    lifecycle.State // as we recorded it last
-	noticed int             // percent that a notice was raised for
-	changed bool            // since it was recorded
-	urgent  bool            // it is in the list of those
-	saved   time.Time
-	seen    time.Time
+	partition int32     // of its deliveries
+	lease     lease     // under which it is ours
+	active    time.Time // since when what it does counts
+	state     lifecycle.State
+	sent      lifecycle.State // as we recorded it last
+	noticed   int             // percent that a notice was raised for
+	changed   bool            // since it was recorded
+	urgent    bool            // it is in the list of those
+	saved     time.Time
+	seen      time.Time
 }
 
 // settled learns from a settlement. It is called for each and doesn't block.
@@ -73,7 +75,7 @@ func (h *health) settled(s *webhook.Settlement) {
 		return
 	}
 	h.mu.Lock()
-	e := h.of(s.EndpointID, now)
+	e := h.of(s.EndpointID, s.Record.Partition, now)
 	if e == nil {
 		h.mu.Unlock()
 		return
@@ -148,25 +150,22 @@ func (h *health) gone(s *webhook.Settlement) bool {
 	return ok && c.Gone(s.Status)
 }
 
-// fails reports whether an occurrence of failing goes on, as far as this process
-// knows: not if it ended, or if another owns the endpoint.
-func (h *health) fails(id string, since time.Time) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	e := h.endpoints[id]
-	return e != nil && e.state.FailingSince.Equal(since)
-}
-
 // of returns what is remembered of an endpoint, nil for one that the registry
-// doesn't know. The lock is held.
-func (h *health) of(id string, now time.Time) *endpointHealth {
+// doesn't know and for a POST that ended when its partition was given up already:
+// what we think of the endpoint must not outlive what its owner learns. The lock is
+// held.
+func (h *health) of(id string, partition int32, now time.Time) *endpointHealth {
+	l := h.leases[partition]
+	if l == nil || l.Ended() {
+		return nil
+	}
 	e := h.endpoints[id]
-	if e == nil {
+	if e == nil || e.lease != l {
 		ep, ok := h.store.Get(id)
 		if !ok {
 			return nil
 		}
-		e = &endpointHealth{active: activeSince(ep), saved: now}
+		e = &endpointHealth{partition: partition, lease: l, active: activeSince(ep), saved: now}
 		e.sent = healthOf(h.store.Raw(registry.KindHealth, id))
 		e.state = e.sent.Since(e.active)
 		h.endpoints[id] = e
@@ -243,29 +242,29 @@ func (h *health) changed(kind, id string) {
 	}
 }
 
-// run records what changed, bit by bit, until ctx ends, and then the rest.
+// run records what changed, bit by bit, until ctx ends. The rest is recorded when
+// the partitions are given up.
 func (h *health) run(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			h.look(time.Now(), math.MaxInt, math.MaxInt, 0)
 			return
 		case <-tick.C:
-			h.look(time.Now(), healthLooked, healthSaved, healthEvery)
+			h.look(time.Now())
 		}
 	}
 }
 
-func (h *health) look(now time.Time, most, mostSaved int, every time.Duration) {
-	due := make(map[string]lifecycle.State)
+func (h *health) look(now time.Time) {
+	due, most := make(map[string]lifecycle.State), healthLooked
 	h.mu.Lock()
 	h.urgent = slices.DeleteFunc(h.urgent, func(id string) bool {
 		e := h.endpoints[id]
 		switch {
-		case e == nil, !e.changed:
-		case len(due) >= mostSaved, e.wavers(now):
+		case e == nil, !e.changed, e.lease.Ended():
+		case len(due) >= healthSaved, e.wavers(now):
 			return false
 		case e.tells():
 			due[id] = e.recorded(now)
@@ -277,7 +276,9 @@ func (h *health) look(now time.Time, most, mostSaved int, every time.Duration) {
 	})
 	for id, e := range h.endpoints {
 		switch {
-		case e.changed && now.Sub(e.saved) >= every && len(due) < mostSaved:
+		case e.lease.Ended():
+			delete(h.endpoints, id)
+		case e.changed && now.Sub(e.saved) >= healthEvery && len(due) < healthSaved:
 			due[id] = e.recorded(now)
 		case !e.changed && e.state.FailingSince.IsZero() && now.Sub(e.seen) > healthIdle:
 			delete(h.endpoints, id)

@@ -6,12 +6,15 @@
 package app
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"posthorn/internal/config"
+	"posthorn/registry/lifecycle"
 	"posthorn/webhook"
 )
 
@@ -79,5 +82,51 @@ func TestAHandoverWaitsTwoSecondsForWhatHangsAndNobodyElseIsRepeated(t *testing.
 		if cut == 0 || cut == 8 {
 			t.Errorf("%d of 8 hanging requests were cut, want those of the partitions that moved", cut)
 		}
+	})
+}
+
+func TestAFormerOwnerDoesNotRecordThatAnEndpointFailsWhichIsWellWithItsNextOwner(t *testing.T) {
+	inVirtualTime(t, func(c *config.Config) { c.Delivery.Schedule = []time.Duration{5 * time.Minute} }, func(w *world) {
+		w.receiver(8080, func(h *hit, _ http.ResponseWriter, _ *http.Request) {
+			if h.body == `{"id":"first"}` {
+				h.status = 500
+			}
+		})
+		for i := range 8 { // enough for each of four partitions
+			w.endpoint(fmt.Sprint("e", i), "tick")
+		}
+		p := w.process()
+		time.Sleep(5 * time.Second)
+		w.event("first", "tick")
+		time.Sleep(2 * time.Second)
+		second := w.process()
+		time.Sleep(20 * time.Second)
+		w.event("second", "tick") // they are well, with whoever owns them
+		time.Sleep(2 * time.Minute)
+		failing, last := map[string]bool{}, map[string]lifecycle.State{}
+		for _, r := range w.read("posthorn.registry") {
+			id, ok := strings.CutPrefix(string(r.Key), "health/")
+			if !ok {
+				continue
+			}
+			var s lifecycle.State
+			if err := json.Unmarshal(r.Value, &s); err != nil {
+				t.Error(err)
+			}
+			if !s.FailingSince.IsZero() {
+				failing[id] = true
+			}
+			last[id] = s
+		}
+		for id, s := range last {
+			if !s.FailingSince.IsZero() {
+				t.Errorf("%s is well, and its record is %+v", id, s)
+			}
+		}
+		if n := len(failing); n == 0 || n == 8 { // those that nobody handed over failed for too short a time
+			t.Errorf("%d of 8 were recorded as failing, want those of the partitions that moved", n)
+		}
+		p.terminate()
+		second.terminate()
 	})
 }

@@ -365,7 +365,7 @@ func (l *Line) buildDispatch(ladder retrytopics.Ladder, publisher *retrytopics.P
 	l.metrics.OnGather(func() { l.sampleDispatcher(d) })
 	return l.addStage(consumer.Config{Name: "dispatch", Group: l.cfg.Prefix + ".dispatch",
 		Topics: []string{topics.Name(l.cfg.Prefix, topics.RoleDeliveries)}, DedupWindow: l.cfg.Delivery.DedupWindow,
-		Handler: &deliveryHandler{Dispatcher: d, malformed: l.malformed}})
+		Handler: &deliveryHandler{Dispatcher: d, malformed: l.malformed, health: health}})
 }
 
 // endpointsChanged has the dispatcher look again at all endpoints of a tenant.

@@ -98,7 +98,8 @@ func TestWhatWasMissedIsStillKnownWhenTheEndpointFailsAgain(t *testing.T) {
 func TestANoticeThatWaitedUntilTheEndpointWasWellAgainDisablesNobody(t *testing.T) {
 	inVirtualTime(t, nil, func(w *world) {
 		ns, _ := w.notices()
-		h := &health{policy: lifecycle.Policy{Exhausted: 2}, contracts: contract.Builtin(), events: "posthorn.events", store: ns.store, log: w.log, endpoints: map[string]*endpointHealth{}}
+		h := &health{policy: lifecycle.Policy{Exhausted: 2}, contracts: contract.Builtin(), events: "posthorn.events", store: ns.store, log: w.log,
+			leases: map[int32]lease{0: &held{}}, endpoints: map[string]*endpointHealth{}}
 		ns.fails = h.fails
 		for name, recovers := range map[string]bool{"well": true, "fails": false, "anew": true} {
 			id := w.endpoint(name, "order.*").ID

@@ -126,7 +126,7 @@ func (l *Line) buildHealth() (*health, error) {
 	h := &health{
 		policy:    lifecycle.Policy{FailingFor: l.cfg.Lifecycle.FailingFor, Exhausted: l.cfg.Lifecycle.Exhausted},
 		contracts: l.contracts, store: l.store, send: l.learn.send, events: events, raise: ns.raise, log: l.log,
-		endpoints: make(map[string]*endpointHealth),
+		leases: make(map[int32]lease), endpoints: make(map[string]*endpointHealth),
 	}
 	ns.fails = h.fails
 	l.onChange = append(l.onChange, h.changed)

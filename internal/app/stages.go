@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -37,6 +38,7 @@ func (m *malformedSink) put(w *consumer.Work, err error) {
 type deliveryHandler struct {
 	*dispatcher.Dispatcher
 	malformed *malformedSink
+	health    *health
 }
 
 // Take implements [consumer.Handler].
@@ -61,6 +63,7 @@ func (h *deliveryHandler) Take(l *consumer.Lease, work []*consumer.Work) {
 		jobs = append(jobs, dispatcher.Job{Delivery: d, Ticket: w,
 			Record: webhook.Position{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}})
 	}
+	h.health.took(l.Partition, l)
 	h.Dispatcher.Take(l, jobs)
 }
 
@@ -70,10 +73,12 @@ func (h *deliveryHandler) Crowded(l *consumer.Lease, full float64) { h.Dispatche
 // Release implements [consumer.Handler].
 func (h *deliveryHandler) Release(ctx context.Context, ls []*consumer.Lease) {
 	leases := make([]dispatcher.Lease, len(ls))
+	partitions := make(map[int32]lease, len(ls))
 	for i, l := range ls {
-		leases[i] = l
+		leases[i], partitions[l.Partition] = l, l
 	}
 	h.Dispatcher.Release(ctx, leases)
+	h.health.released(time.Now(), partitions)
 }
 
 // tierHandler is a due reader as a [consumer.Handler].

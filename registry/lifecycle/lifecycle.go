@@ -10,8 +10,8 @@ import "time"
 
 // State is the record "health/<endpoint ID>" of the registry, written by the
 // endpoint's owner when it ceases to fail or has done so for a minute, at the
-// first event after a quiet day where inactivity counts, and at most hourly
-// besides.
+// first event after a quiet day where inactivity counts, at most hourly besides,
+// and when the endpoint is handed over.
 type State struct {
 	// FailingSince is when the first attempt failed of those that no success has
 	// followed; zero while it doesn't fail. It names the occurrence: a
