@@ -274,7 +274,7 @@ func TestEnablingOffersWhatWasMissedAndRecoversItWhenAsked(t *testing.T) {
 		!strings.Contains(got, "posthorn endpoint enable --tenant acme ep_1 --recover") {
 		t.Errorf("enabled: %s", got)
 	}
-	if got := said(true); !strings.Contains(got, "rpl_") || !strings.Contains(got, "2026-11-01T07:59:00Z") || strings.Contains(got, "--recover") {
+	if got := said(true); !strings.Contains(got, "rpl_") || !strings.Contains(got, "2026-11-01T07:50:00Z") || strings.Contains(got, "--recover") {
 		t.Errorf("recovered: %s", got)
 	}
 	e.JSON = true
