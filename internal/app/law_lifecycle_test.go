@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -136,9 +137,10 @@ func TestAnEndpointThatFailsForDaysIsWarnedOfTwiceAndDisabledOnceWhoeverOwnsIt(t
 
 func TestOneSuccessBeginsTheCountAnewAndSoDoesEnabling(t *testing.T) {
 	inVirtualTime(t, func(c *config.Config) { quickly(c); c.Lifecycle.FailingFor = 2 * time.Minute }, func(w *world) {
-		failing := true
+		var failing atomic.Bool
+		failing.Store(true)
 		w.receiver(8080, func(h *hit, _ http.ResponseWriter, _ *http.Request) {
-			if failing {
+			if failing.Load() {
 				h.status = 500
 			}
 		})
@@ -146,9 +148,9 @@ func TestOneSuccessBeginsTheCountAnewAndSoDoesEnabling(t *testing.T) {
 		p := w.process()
 		time.Sleep(5 * time.Second)
 		w.trickle("a", 10, 10*time.Second)
-		failing = false
+		failing.Store(false)
 		w.trickle("b", 4, 10*time.Second)
-		failing = true
+		failing.Store(true)
 		w.trickle("c", 10, 10*time.Second)
 		if got := w.stored("ep_a"); got.Disabled {
 			t.Fatalf("100 seconds after a success: %+v", got)
@@ -304,9 +306,10 @@ func TestDeliveriesOfOperationalEventsMakeNone(t *testing.T) {
 
 func TestWhatAnEndpointMissedWhileItFailedAndWasDisabledIsRecovered(t *testing.T) {
 	inVirtualTime(t, func(c *config.Config) { quickly(c); c.Lifecycle.FailingFor, c.HTTP.RateLimit = 2*time.Minute, 0 }, func(w *world) {
-		failing := true
+		var failing atomic.Bool
+		failing.Store(true)
 		w.receiver(8080, func(h *hit, _ http.ResponseWriter, _ *http.Request) {
-			if failing {
+			if failing.Load() {
 				h.status = 500
 			}
 		})
@@ -320,7 +323,7 @@ func TestWhatAnEndpointMissedWhileItFailedAndWasDisabledIsRecovered(t *testing.T
 			t.Fatalf("it is %+v", e)
 		}
 		w.trickle("missed", 5, 10*time.Second)
-		failing = false
+		failing.Store(false)
 		w.event("last", "order.created")
 		time.Sleep(2 * time.Second)
 		if a := ask(admin, "PATCH", path, `{"disabled":false}`); a.Code != http.StatusOK || !strings.Contains(a.Body.String(), `"failing_since"`) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -140,9 +141,10 @@ func TestAgeCountsDuringAPause(t *testing.T) {
 
 func TestWhatIsQueuedForADisabledEndpointIsDiscardedOrWaitsAsAsked(t *testing.T) {
 	inVirtualTime(t, nil, func(w *world) {
-		failing := true
+		var failing atomic.Bool
+		failing.Store(true)
 		w.receiver(8080, func(h *hit, _ http.ResponseWriter, _ *http.Request) {
-			if failing {
+			if failing.Load() {
 				h.status = 503
 			}
 		})
@@ -158,7 +160,7 @@ func TestWhatIsQueuedForADisabledEndpointIsDiscardedOrWaitsAsAsked(t *testing.T)
 		for _, e := range []*webhook.Endpoint{discards, parks} {
 			w.change(e, func(e *webhook.Endpoint) { e.Disabled = true })
 		}
-		failing = false
+		failing.Store(false)
 		time.Sleep(time.Second)
 		w.event("missed", "order.created")
 		time.Sleep(30 * time.Minute)
@@ -188,12 +190,13 @@ func TestWhatIsQueuedForADisabledEndpointIsDiscardedOrWaitsAsAsked(t *testing.T)
 
 func TestAPurgeDiscardsWhatWasMatchedBeforeItWhenItSurfacesAndNothingElse(t *testing.T) {
 	inVirtualTime(t, nil, func(w *world) {
-		failing := true
+		var failing atomic.Bool
+		failing.Store(true)
 		w.receiver(8080, func(h *hit, _ http.ResponseWriter, r *http.Request) {
 			switch {
 			case h.endpoint == "/slow":
 				pause(r, 5*time.Second)
-			case failing:
+			case failing.Load():
 				h.status = 503
 			}
 		})
@@ -208,7 +211,7 @@ func TestAPurgeDiscardsWhatWasMatchedBeforeItWhenItSurfacesAndNothingElse(t *tes
 		for _, e := range []*webhook.Endpoint{a, slow} {
 			w.change(e, func(e *webhook.Endpoint) { e.PurgeBefore = time.Now() })
 		}
-		failing = false
+		failing.Store(false)
 		time.Sleep(time.Second)
 		w.event("after", "order.created")
 		time.Sleep(20 * time.Minute)
