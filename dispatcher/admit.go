@@ -48,7 +48,7 @@ func (d *Dispatcher) state(l Lease) *leaseState {
 	if st == nil {
 		st = &leaseState{lease: l, idle: make(chan struct{})}
 		st.ctx, st.cancel = context.WithCancel(context.Background())
-		st.closing = d.draining
+		st.closing.Store(d.draining)
 		d.leases[l] = st
 	}
 	return st
@@ -56,7 +56,7 @@ func (d *Dispatcher) state(l Lease) *leaseState {
 
 // admit finds out what to do with a delivery now. The lock is held.
 func (d *Dispatcher) admit(now time.Time, j *job, acts *[]action) {
-	if j.state.closing {
+	if j.state.closing.Load() {
 		d.letGo(j)
 		return
 	}
@@ -148,7 +148,7 @@ func (d *Dispatcher) start(now time.Time, jobs []*job, acts *[]action) {
 			jobs = d.lanes.Finish(now, key, lanes.Excluded, 0, jobs)
 		}
 		switch {
-		case j.state.closing:
+		case j.state.closing.Load():
 			giveUpSlot()
 			d.letGo(j)
 			continue
@@ -259,7 +259,7 @@ func (d *Dispatcher) Crowded(l Lease, full float64) {
 	now := time.Now()
 	var acts []action
 	d.mu.Lock()
-	if st := d.leases[l]; st != nil && !st.closing && l.Live(now) {
+	if st := d.leases[l]; st != nil && !st.closing.Load() && l.Live(now) {
 		mine := func(j *job) bool { return j.state == st }
 		given := 0
 		for _, c := range d.lanes.Largest(crowdedLooked, mine) {

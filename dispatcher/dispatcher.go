@@ -232,11 +232,12 @@ type Dispatcher struct {
 
 // leaseState is what the dispatcher knows of a lease.
 type leaseState struct {
-	lease   Lease
-	ctx     context.Context // of its POSTs; cancelled to cut them short
-	cancel  context.CancelFunc
-	closing bool        // nothing starts any more
-	stopped atomic.Bool // the same, for who doesn't hold the lock
+	lease  Lease
+	ctx    context.Context // of its POSTs; cancelled to cut them short
+	cancel context.CancelFunc
+	// closing means that nothing starts any more. It is set under the lock, and a POST
+	// that is about to begin looks at it without.
+	closing atomic.Bool
 	held    int
 	blocked []*job // wait until the lease may be acted on again
 	// behind are the jobs that were matched by a registry newer than ours, by

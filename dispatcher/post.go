@@ -15,21 +15,16 @@ import (
 const idlePoster = 100 * time.Millisecond
 
 // startPost has a goroutine make the POST, at once or when its turn comes.
-func (d *Dispatcher) startPost(j *job) {
-	var few [4]*job
-	d.startsMu.Lock()
-	ready := d.starts.offer(time.Now(), j, few[:0])
-	d.awaitOld()
-	d.startsMu.Unlock()
-	d.launch(ready)
-}
+func (d *Dispatcher) startPost(j *job) { d.changeStarts((*starts).offer, j) }
 
 // youngEnded counts a POST as over, and starts what waited for its place: at once,
 // for what follows on the POST may wait for the producer.
-func (d *Dispatcher) youngEnded(j *job) {
-	var few [4]*job
+func (d *Dispatcher) youngEnded(j *job) { d.changeStarts((*starts).ended, j) }
+
+// changeStarts tells starts of a job, and starts what may start then.
+func (d *Dispatcher) changeStarts(change func(s *starts, now time.Time, j *job, ready []*job) []*job, j *job) {
 	d.startsMu.Lock()
-	ready := d.starts.ended(time.Now(), j, few[:0])
+	ready := change(d.starts, time.Now(), j, nil)
 	d.awaitOld()
 	d.startsMu.Unlock()
 	d.launch(ready)
@@ -86,7 +81,7 @@ func (d *Dispatcher) poster(j *job) {
 // a slot of the endpoint's lane and with the breaker's leave.
 func (d *Dispatcher) post(j *job) {
 	start := time.Now()
-	if j.state.stopped.Load() || !j.state.lease.Live(start) { // since it was given its slot
+	if j.state.closing.Load() || !j.state.lease.Live(start) { // since it was given its slot
 		d.youngEnded(j)
 		d.unstart(j, start)
 		return
@@ -132,7 +127,7 @@ func (d *Dispatcher) unstart(j *job, now time.Time) {
 	var acts []action
 	d.mu.Lock()
 	// One between two immediate attempts isn't dropped with a closing lease.
-	back := j.state.closing && !j.firstStart.IsZero()
+	back := j.state.closing.Load() && !j.firstStart.IsZero()
 	if !back {
 		d.block(j)
 		d.closed(j.state)
@@ -201,7 +196,7 @@ func (d *Dispatcher) follow(j *job, s *webhook.Settlement, v verdict, now time.T
 func (d *Dispatcher) waitImmediate(j *job, s *webhook.Settlement, v verdict, now time.Time) {
 	again := j.d.Retried(v.at)
 	d.mu.Lock()
-	full := j.state.closing || d.waiters[j.d.EndpointID] >= waitersPerEndpoint || !d.mayHold(j) || v.at.Sub(now) >= longWait
+	full := j.state.closing.Load() || d.waiters[j.d.EndpointID] >= waitersPerEndpoint || !d.mayHold(j) || v.at.Sub(now) >= longWait
 	if !full { // its place is taken now: others end while this one's record is under way
 		d.waiters[j.d.EndpointID]++
 	}
@@ -222,7 +217,7 @@ func (d *Dispatcher) waitImmediate(j *job, s *webhook.Settlement, v verdict, now
 		}
 		d.mu.Lock()
 		j.d = again
-		closing := j.state.closing
+		closing := j.state.closing.Load()
 		if closing {
 			d.waited(j.d.EndpointID)
 		} else {

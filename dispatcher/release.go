@@ -61,9 +61,8 @@ func (d *Dispatcher) Drain(ctx context.Context) {
 func (d *Dispatcher) closeLeases(states []*leaseState) (back []*job, left int) {
 	closing := make(map[*leaseState]bool, len(states))
 	for _, st := range states {
-		if !st.closing {
-			st.closing = true
-			st.stopped.Store(true)
+		if !st.closing.Load() {
+			st.closing.Store(true)
 			closing[st] = true
 		}
 	}

@@ -99,7 +99,7 @@ func (d *Dispatcher) close(j *job, finished bool) {
 // closed counts an open part down. The lock is held.
 func (d *Dispatcher) closed(st *leaseState) {
 	st.open--
-	if st.closing && st.open == 0 {
+	if st.closing.Load() && st.open == 0 {
 		close(st.idle)
 	}
 }

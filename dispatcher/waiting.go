@@ -10,7 +10,7 @@ import (
 
 // block keeps a job until its lease may be acted on again.
 func (d *Dispatcher) block(j *job) {
-	if j.state.closing {
+	if j.state.closing.Load() {
 		d.letGo(j)
 		return
 	}
@@ -179,7 +179,7 @@ func (d *Dispatcher) parkAll(jobs []*job, now time.Time, reason webhook.Reason, 
 // putBack puts jobs that were taken out of a queue back, each for its wait.
 func (d *Dispatcher) putBack(jobs []*job, now time.Time, reason webhook.Reason, wait func(*job) time.Duration, acts *[]action) {
 	for _, j := range jobs {
-		if j.state.closing {
+		if j.state.closing.Load() {
 			d.letGo(j)
 			continue
 		}
